@@ -1,0 +1,64 @@
+"""The result of one frame, ``edgevand.result/1`` (interface.md)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["RESULT_SCHEMA", "Region", "Result"]
+
+RESULT_SCHEMA = "edgevand.result/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A connected component of the map above the map's threshold, in pixels of the source frame.
+
+    ``peak`` in [0, 1] is the calibrated map score of its highest pixel (0.5 at the map's threshold).
+    """
+
+    x: int
+    y: int
+    w: int
+    h: int
+    area: int
+    peak: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """One frame's verdict; the fields are the contract's, ``raw_map`` and ``map_threshold`` stay in the process.
+
+    Attributes:
+        raw_map: (S_h, S_w) float32 raw anomaly map at the bundle's image size, 0 outside the ROI... see Detector.
+        map_threshold: raw map value at which a pixel counts as anomalous; None where nothing was calibrated.
+    """
+
+    source: str
+    camera: str | None
+    frame: int
+    time: str
+    text_score: float | None
+    map_max: float | None
+    raw_score: float | None
+    score: float | None
+    threshold: float | None
+    calibration: str
+    p_value: float | None
+    anomalous: bool | None
+    regions: tuple[Region, ...]
+    latency_ms: float
+    method: str
+    bundle: str
+    bank: str | None
+    raw_map: NDArray[np.float32]
+    map_threshold: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract's JSON object; floats are finite."""
+        fields = {name: getattr(self, name) for name in self.__slots__ if name not in {"raw_map", "map_threshold", "regions"}}
+        return {"schema": RESULT_SCHEMA, **fields, "regions": [asdict(region) for region in self.regions]}
