@@ -1,0 +1,217 @@
+"""A heat map that a person can read, over the frame it belongs to.
+
+The colours are fixed by the threshold and not by each frame's own maximum, so that the same colour means the
+same thing on every frame: nothing below half the map's threshold, cool up to the threshold, warm above it,
+magenta from twice the threshold on. A thin line runs where the map crosses the threshold, which also serves
+who cannot tell the colours apart. Every region of the result has a box with its peak; a strip below the
+picture (no pixel of the frame is hidden by it) holds the verdict, the scores and the legend.
+
+Where nothing was calibrated the strip says "uncalibrated" and the same colours stand for a fixed range of raw
+values: ``UNCALIBRATED_SCALE`` takes the threshold's place, unless the caller knows a better one.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgevand_runtime.results import Region, Result
+
+__all__ = ["UNCALIBRATED_SCALE", "draw_heat", "draw_overlay"]
+
+UNCALIBRATED_SCALE = 1.0
+"""Raw map value drawn in the threshold's colours where a result carries no threshold."""
+
+_MIN_WIDTH, _MIN_HEIGHT = 480, 360
+"""A frame smaller than both is enlarged by a whole factor first: its text would not fit otherwise."""
+
+_MAX_LABELS = 24
+"""Boxes beyond the highest ones are drawn without their number: labels on labels cannot be read."""
+
+# Ratio of the raw value to the threshold, colour (R, G, B) and opacity there; linear between.
+_STOPS = (
+    (0.00, (60, 110, 255), 0.00),
+    (0.50, (60, 110, 255), 0.00),
+    (0.80, (40, 190, 255), 0.14),
+    (0.98, (70, 230, 190), 0.30),
+    (1.00, (255, 226, 40), 0.42),
+    (1.35, (255, 120, 20), 0.52),
+    (1.70, (236, 30, 40), 0.58),
+    (2.00, (190, 0, 120), 0.62),
+)
+_TOP = 2.0
+
+_INK = (238, 240, 243)
+_PAPER = (24, 27, 31)
+_VERDICTS = {True: ("ANOMALY", (200, 30, 40)), False: ("normal", (30, 122, 62)), None: ("uncalibrated", (92, 98, 107))}
+
+
+def draw_overlay(image: NDArray[np.uint8], result: Result, *, uncalibrated_scale: float | None = None) -> NDArray[np.uint8]:
+    """Draw a result over its frame.
+
+    Args:
+        image: (H, W, 3) uint8 BGR, the frame that the result belongs to; it is not written to.
+        result: its verdict; regions are taken to be in pixels of ``image``.
+        uncalibrated_scale: raw map value drawn in the threshold's colours where the result has no map
+            threshold; default ``UNCALIBRATED_SCALE``.
+
+    Returns:
+        (H * f + strip, W * f, 3) uint8 BGR: the frame (f = 1 unless it is tiny) and the strip below it.
+    """
+    factor = _enlargement(image.shape[1], image.shape[0])
+    canvas = image if factor == 1 else cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+    scale = result.map_threshold or uncalibrated_scale or UNCALIBRATED_SCALE
+    heated = draw_heat(canvas, result.raw_map, scale)
+    text_height = max(12, round(min(heated.shape[0], heated.shape[1] * 0.75) / 28))
+    picture = Image.fromarray(heated[..., ::-1])
+    _draw_regions(ImageDraw.Draw(picture), result.regions, factor, text_height, picture.size)
+    strip = _strip(result, scale, picture.width, text_height)
+    whole = Image.new("RGB", (picture.width, picture.height + strip.height))
+    whole.paste(picture, (0, 0))
+    whole.paste(strip, (0, picture.height))
+    return np.ascontiguousarray(np.asarray(whole)[..., ::-1])
+
+
+def draw_heat(image: NDArray[np.uint8], raw_map: NDArray[np.float32], scale: float) -> NDArray[np.uint8]:
+    """Blend the heat map alone over a frame, with the line where the map crosses the threshold.
+
+    Args:
+        image: (H, W, 3) uint8 BGR, of any size; it is not written to.
+        raw_map: (h, w) float32 raw map; enlarged to the frame bilinearly.
+        scale: raw value that stands at the threshold's colour, above 0.
+
+    Returns:
+        (H, W, 3) uint8 BGR.
+    """
+    height, width = image.shape[:2]
+    enlarged = cv2.resize(raw_map.astype(np.float32, copy=False), (width, height), interpolation=cv2.INTER_LINEAR)
+    ratio = np.nan_to_num(enlarged / scale, nan=0.0, posinf=_TOP, neginf=0.0)
+    level = np.clip(ratio * (255 / _TOP), 0, 255).astype(np.uint8)
+    colours, opacity = _table()
+    alpha = cv2.LUT(level, opacity)[..., None]
+    blended = image * (1 - alpha) + cv2.LUT(cv2.merge([level] * 3), colours[None]) * alpha
+    heated: NDArray[np.uint8] = np.rint(blended).astype(np.uint8)
+    outlines, _ = cv2.findContours((ratio >= 1).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    line = max(1, round(min(height, width) / 500))
+    cv2.drawContours(heated, outlines, -1, (255, 255, 255), line, cv2.LINE_AA)
+    return heated
+
+
+@lru_cache(maxsize=1)
+def _table() -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """The colours (256, 3) uint8 BGR and opacities (256,) float32 over ratios 0 .. ``_TOP``."""
+    at = np.linspace(0, _TOP, 256)
+    stops = [ratio for ratio, _, _ in _STOPS]
+    channels = [np.interp(at, stops, [colour[channel] for _, colour, _ in _STOPS]) for channel in (2, 1, 0)]
+    opacity = np.interp(at, stops, [alpha for _, _, alpha in _STOPS]).astype(np.float32)
+    return np.stack(channels, axis=1).astype(np.uint8), opacity
+
+
+def _enlargement(width: int, height: int) -> int:
+    """The whole factor by which a tiny frame is enlarged so that text fits on it; 1 for all others."""
+    return max(1, min(-(-_MIN_WIDTH // width), -(-_MIN_HEIGHT // height)))
+
+
+@lru_cache(maxsize=32)
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own scalable font: present wherever Pillow is, so pictures look the same on every machine."""
+    return ImageFont.load_default(size)
+
+
+def _draw_regions(
+    draw: ImageDraw.ImageDraw, regions: tuple[Region, ...], factor: int, text_height: int, size: tuple[int, int]
+) -> None:
+    """A box and its peak for each region, the highest peaks last and so on top."""
+    font = _font(text_height)
+    line = max(2, text_height // 7)
+    ordered = sorted(regions, key=lambda region: region.peak)
+    for place, region in enumerate(ordered):
+        left, top = region.x * factor, region.y * factor
+        right, bottom = left + region.w * factor - 1, top + region.h * factor - 1
+        draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=_PAPER, width=line + 2)
+        draw.rectangle((left, top, right, bottom), outline=(255, 255, 255), width=line)
+        if place >= len(ordered) - _MAX_LABELS:
+            _draw_label(draw, (left, top, bottom), f"{region.peak:.2f}", font, size)
+
+
+def _draw_label(
+    draw: ImageDraw.ImageDraw,
+    box: tuple[int, int, int],
+    text: str,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    size: tuple[int, int],
+) -> None:
+    """Text on a solid ground above the box (left, top, bottom), below it where there is no room, inside else."""
+    left, top, bottom = box
+    ascent_to_descent = draw.textbbox((0, 0), "0.", font=font)
+    pad = max(2, round(ascent_to_descent[3] / 6))
+    width, height = round(draw.textlength(text, font=font)) + 2 * pad, round(ascent_to_descent[3]) + 2 * pad
+    x = max(0, min(left, size[0] - width))
+    y = top - height
+    if y < 0:
+        y = bottom + 1 if bottom + 1 + height <= size[1] else max(0, top)
+    draw.rectangle((x, y, x + width, y + height), fill=_PAPER)
+    draw.text((x + pad, y + pad), text, font=font, fill=_INK)
+
+
+def _strip(result: Result, scale: float, width: int, text_height: int) -> Image.Image:
+    """The strip below the picture: verdict and scores on the left, legend on the right or, if narrow, below."""
+    font, small = _font(text_height), _font(max(10, round(text_height * 0.8)))
+    pad = round(text_height * 0.5)
+    row = round(text_height * 2.2)
+    verdict, ground = _VERDICTS[result.anomalous]
+    words = _scores(result)
+    probe = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    badge = round(probe.textlength(verdict, font=font)) + 2 * pad
+    left_width = pad + badge + pad + round(probe.textlength(words, font=font)) + 2 * pad
+    legend_width = round(text_height * 14)
+    beside = left_width + legend_width <= width
+    strip = Image.new("RGB", (width, row if beside else 2 * row), _PAPER)
+    draw = ImageDraw.Draw(strip)
+    inner = round(text_height * 0.35)
+    draw.rounded_rectangle((pad, inner, pad + badge, row - inner), radius=pad // 2, fill=ground)
+    draw.text((2 * pad, row / 2), verdict, font=font, fill=(255, 255, 255), anchor="lm")
+    draw.text((pad + badge + pad, row / 2), words, font=font, fill=_INK, anchor="lm")
+    corner = (width - legend_width, 0) if beside else (0, row)
+    _draw_legend(draw, corner, (min(legend_width, width), row), small, None if result.map_threshold else scale)
+    return strip
+
+
+def _scores(result: Result) -> str:
+    """The scores in words: the calibrated score (alarm from 0.50), else raw score and hand-set threshold."""
+    if result.score is not None:
+        return f"score {result.score:.2f}"
+    raw = "-" if result.raw_score is None else f"{result.raw_score:.3g}"
+    return f"raw {raw}" if result.threshold is None else f"raw {raw} (limit {result.threshold:.3g})"
+
+
+def _draw_legend(
+    draw: ImageDraw.ImageDraw,
+    corner: tuple[int, int],
+    size: tuple[int, int],
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    raw_scale: float | None,
+) -> None:
+    """The colour bar, from half the threshold to twice, with ticks; raw values where nothing was calibrated."""
+    width, row = size
+    colours, opacity = _table()
+    margin = round(row * 0.7)
+    x, y, length, thick = corner[0] + margin, corner[1] + round(row * 0.18), width - 2 * margin, round(row * 0.3)
+    ground = np.full(3, 150.0)
+    for step in range(length):
+        ratio = 0.5 + 1.5 * step / max(1, length - 1)
+        level = round(ratio * 255 / _TOP)
+        mixed = ground * (1 - opacity[level]) + colours[level][::-1].astype(float) * opacity[level]
+        draw.line((x + step, y, x + step, y + thick), fill=tuple(int(value) for value in mixed))
+    for ratio, name in ((0.5, "half"), (1.0, "threshold"), (2.0, "twice")):
+        at = x + round((ratio - 0.5) / 1.5 * (length - 1))
+        text = name if raw_scale is None else f"{ratio * raw_scale:.3g}"
+        draw.line((at, y, at, y + thick + max(2, row // 16)), fill=_INK, width=max(1, row // 24))
+        draw.text((at, y + thick + round(row * 0.06)), text, font=font, fill=_INK, anchor="ma")
