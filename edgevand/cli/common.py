@@ -1,0 +1,69 @@
+"""What several commands do alike: open the bundle and the bank that apply, speak to a person, print a document."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from edgevand.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from edgevand.bank import Bank
+    from edgevand.bundle import Bundle
+
+__all__ = ["open_bank", "open_bundle", "print_json", "say"]
+
+
+def say(text: str, *, quiet: bool = False) -> None:
+    """Tell a person something on standard error, which leaves standard output to documents and tables."""
+    if not quiet:
+        print(text, file=sys.stderr)
+
+
+def print_json(document: Mapping[str, object] | Sequence[object]) -> None:
+    """Print the one JSON document of ``--json``; a number that is not finite is an error of the caller."""
+    print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def open_bundle(path: Path | None, *, quiet: bool = False) -> Bundle:
+    """Open the bundle at ``path``, else the newest exported one, else the built-in one, and say which.
+
+    Raises:
+        FormatError: the directory is no whole bundle.
+    """
+    from edgevand.bundle import Bundle
+    from edgevand.home import builtin_bundle, newest_bundle
+
+    if path is not None:
+        return Bundle.open(path)
+    newest = newest_bundle()
+    if newest is not None:
+        say(f"edgevand: bundle {newest}", quiet=quiet)
+        return Bundle.open(newest)
+    say("edgevand: nothing was exported yet, using the built-in bundle (docs/builtin.md)", quiet=quiet)
+    return Bundle.open(builtin_bundle())
+
+
+def open_bank(path: Path | None, bundle: Bundle | None = None, *, quiet: bool = False) -> Bank:
+    """Open the bank at ``path``, else the newest one, and say which; ``bundle`` is the one it must belong to.
+
+    Raises:
+        UsageError: no path is given and nothing was enrolled.
+        FormatError: the directory is no whole bank, or a bank of another bundle.
+    """
+    from edgevand.bank import Bank
+    from edgevand.home import newest_bank
+
+    chosen = path or newest_bank()
+    if chosen is None:
+        message = (
+            "expected a bank, found none on this machine; run `edgevand enroll --camera 0` first, or give --bank DIR"
+        )
+        raise UsageError(message)
+    if path is None:
+        say(f"edgevand: bank {chosen}", quiet=quiet)
+    return Bank.open(chosen, bundle)

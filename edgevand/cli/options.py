@@ -1,0 +1,64 @@
+"""Options that several commands share, declared once so that they read and mean the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "BackendOption",
+    "BankOption",
+    "BundleOption",
+    "DeviceOption",
+    "JsonFlag",
+    "ObjectOption",
+    "OutputOption",
+    "QuietFlag",
+    "SourceOption",
+    "TextOption",
+    "ThresholdOption",
+    "VerboseFlag",
+]
+
+SourceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--source",
+        "--camera",
+        metavar="URI",
+        help="Where frames come from: camera index, /dev/video0, rtsp://…, http://…, csi://0, gst:PIPELINE, "
+        "a video, an image, a folder, a glob, or test://conveyor.",
+    ),
+]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="PATH", help="Where the result is written.")
+]
+BundleOption = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Bundle to use; default: the newest exported one, else the built-in one."),
+]
+BankOption = Annotated[Path | None, typer.Option(metavar="DIR", help="Bank to use, as written by `edgevand enroll`.")]
+ObjectOption = Annotated[
+    str | None, typer.Option("--object", metavar="NAME", help="Object whose text embeddings are used.")
+]
+TextOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--text", metavar="FILE", help="Text embeddings of further objects, from `edgevand export --text-only`."
+    ),
+]
+ThresholdOption = Annotated[
+    float | None, typer.Option(metavar="RAW", help="Threshold on the raw score, in place of the bank's calibration.")
+]
+DeviceOption = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")]
+BackendOption = Annotated[str, typer.Option(metavar="BACKEND", help="auto or onnxruntime.")]
+JsonFlag = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else there.")
+]
+VerboseFlag = Annotated[
+    int,
+    typer.Option("--verbose", "-v", count=True, help="Say what is done; twice: everything, and tracebacks of errors."),
+]
+QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
