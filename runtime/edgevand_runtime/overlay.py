@@ -53,7 +53,9 @@ _PAPER = (24, 27, 31)
 _VERDICTS = {True: ("ANOMALY", (200, 30, 40)), False: ("normal", (30, 122, 62)), None: ("uncalibrated", (92, 98, 107))}
 
 
-def draw_overlay(image: NDArray[np.uint8], result: Result, *, uncalibrated_scale: float | None = None) -> NDArray[np.uint8]:
+def draw_overlay(
+    image: NDArray[np.uint8], result: Result, *, uncalibrated_scale: float | None = None
+) -> NDArray[np.uint8]:
     """Draw a result over its frame.
 
     Args:
