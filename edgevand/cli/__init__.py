@@ -77,6 +77,7 @@ def load_command(name: str) -> Any:  # noqa: ANN401 (typer keeps the type of a c
 
 def _run(name: str, arguments: list[str]) -> int:
     """Parse and run one command; every exception ends here."""
+    _start_logging(_DEBUG if "-vv" in arguments else 0, quiet=False)  # errors of parsing come before its result
     try:
         command = load_command(name)
         with command.make_context(f"edgevand {name}", arguments) as context:
