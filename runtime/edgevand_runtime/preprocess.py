@@ -33,6 +33,7 @@ MAX_PIXELS = 178_956_970
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 _BAND_PIXELS = 1 << 19
+_MAX_16_BITS = 0xFFFF
 _DEEP_GREY = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
 # What Pillow's decoders raise on broken files, beside OSError.
 _DECODE_ERRORS = (
@@ -53,7 +54,7 @@ def load_image(path: Path | str) -> NDArray[np.uint8]:
     """Read an image file the way Pillow reads it, upright and as 8-bit BGR.
 
     Palette and CMYK pictures are converted, transparency is dropped (the colour under it stays), grey is repeated, of
-    16 bits the upper 8 are kept, EXIF rotation is applied; of an animation or a multi-page file the first picture counts.
+    16 bits the upper 8 are kept, EXIF rotation is applied; an animation or a multi-page file gives its first picture.
 
     Args:
         path: a file in any format that Pillow decodes.
@@ -74,7 +75,9 @@ def load_image(path: Path | str) -> NDArray[np.uint8]:
     except _DECODE_ERRORS as error:
         raise FrameError(name, _explain(path, error)) from error
     except MemoryError as error:
-        message = f"{name} does not fit into memory: expected a picture of less than {MAX_PIXELS} pixels, make it smaller."
+        message = (
+            f"{name} does not fit into memory: expected a picture of less than {MAX_PIXELS} pixels, make it smaller."
+        )
         raise FrameError(name, message) from error
 
 
@@ -132,7 +135,9 @@ def _check(image_bgr: NDArray[np.uint8]) -> None:
     """Refuse what is not a colour picture."""
     shape, kind = np.shape(image_bgr), getattr(image_bgr, "dtype", None)
     if len(shape) != 3 or shape[2] != 3 or kind != np.uint8 or 0 in shape:  # noqa: PLR2004 - (H, W, 3)
-        message = f"A frame must be a (height, width, 3) uint8 array in BGR order, found {kind} {shape}: convert it first."
+        message = (
+            f"A frame must be a (height, width, 3) uint8 array in BGR order, found {kind} {shape}: convert it first."
+        )
         raise BadInputError(message)
 
 
@@ -147,7 +152,9 @@ def _to_rgb(picture: Image.Image, name: str) -> Image.Image:
     if picture.mode in _DEEP_GREY:
         return _deep_grey_to_rgb(picture, name)
     if picture.mode == "F":
-        message = f"{name} holds floating-point pixels where 8 or 16 bits are expected: convert it to 8 or 16 bits first."
+        message = (
+            f"{name} holds floating-point pixels where 8 or 16 bits are expected: convert it to 8 or 16 bits first."
+        )
         raise FrameError(name, message)
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 
@@ -156,8 +163,10 @@ def _deep_grey_to_rgb(picture: Image.Image, name: str) -> Image.Image:
     """Grey of 16 bits to its upper 8, as Pillow itself does for colour of 16 bits (its own convert would clip)."""
     values = np.asarray(picture)
     low, high = int(values.min()), int(values.max())
-    if low < 0 or high > 0xFFFF:
-        message = f"{name} holds values from {low} to {high} where 8 or 16 bits are expected: convert it to 16 bits first."
+    if low < 0 or high > _MAX_16_BITS:
+        message = (
+            f"{name} holds values from {low} to {high} where 8 or 16 bits are expected: convert it to 16 bits first."
+        )
         raise FrameError(name, message)
     return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
 

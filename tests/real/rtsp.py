@@ -11,7 +11,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -103,7 +103,7 @@ class RtspCamera:
 
 @pytest.fixture
 def rtsp_camera() -> Iterator[Callable[..., RtspCamera]]:
-    """A maker of started ``RtspCamera``s (its arguments); the test's end kills them. Skips without GStreamer's server."""
+    """A maker of started ``RtspCamera``s (its arguments), killed at the test's end. Skips without GStreamer's server."""
     if shutil.which(SYSTEM_PYTHON) is None:
         pytest.skip(f"no {SYSTEM_PYTHON} to run a GStreamer RTSP server with")
     probe = subprocess.run([SYSTEM_PYTHON, "-c", _PROBE], capture_output=True, text=True, check=False)
@@ -112,8 +112,8 @@ def rtsp_camera() -> Iterator[Callable[..., RtspCamera]]:
         pytest.skip(f"no GStreamer RTSP server for {SYSTEM_PYTHON} (python3-gi, gir1.2-gst-rtsp-server-1.0): {reason}")
     cameras: list[RtspCamera] = []
 
-    def make(video: Path, **options: object) -> RtspCamera:
-        cameras.append(RtspCamera(video, **options))  # type: ignore[arg-type] - forwarded as they are
+    def make(video: Path, **options: Any) -> RtspCamera:
+        cameras.append(RtspCamera(video, **options))
         return cameras[-1].start()
 
     yield make

@@ -9,6 +9,7 @@ sees the video from its first frame; at the end it starts again, with time stamp
 from __future__ import annotations
 
 import argparse
+import sys
 
 import gi
 
@@ -33,6 +34,7 @@ class Loop:
     """The frames of a file, decoded one by one, over and over, with running time stamps."""
 
     def __init__(self, video: str, fps: float) -> None:
+        """Start to decode."""
         self.duration = int(Gst.SECOND / fps)
         self.count = 0
         self.pipeline = Gst.parse_launch(DECODE.format(video=video))
@@ -108,7 +110,8 @@ def main() -> None:
     server.get_mount_points().add_factory("/camera", factory)
     if server.attach(None) == 0:
         raise SystemExit(f"port {args.port} cannot be served")
-    print("ready", flush=True)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
     GLib.MainLoop().run()
 
 

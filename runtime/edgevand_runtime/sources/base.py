@@ -67,7 +67,8 @@ class Source(ABC):
         """The next frame; of a live source the newest one that was not handed out yet.
 
         Args:
-            timeout: seconds to wait for a new frame of a live source; None waits until one comes. Finite sources ignore it.
+            timeout: seconds to wait for a new frame of a live source; None waits until one comes. A finite source
+                ignores it.
 
         Returns:
             The frame, or None where a live source brought nothing new within the timeout.
@@ -103,7 +104,9 @@ class Source(ABC):
         """Return itself."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Close."""
         self.close()
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import glob
+import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from PIL import Image
 
 from edgevand.errors import BadInputError
+from edgevand_runtime.sources.camera import connect_camera, connect_gstreamer, csi_pipeline
 from edgevand_runtime.sources.files import IMAGE_SUFFIXES, ImageSource, images_in_folder, images_of_glob
+from edgevand_runtime.sources.live import LiveSource, Patience
 from edgevand_runtime.sources.redact import redact
+from edgevand_runtime.sources.stream import STREAM_SCHEMES, check_url, connect_stream
 from edgevand_runtime.sources.video import VIDEO_SUFFIXES, VideoSource
 
 if TYPE_CHECKING:
@@ -19,22 +25,59 @@ if TYPE_CHECKING:
 __all__ = ["open_source"]
 
 
-def open_source(uri: str | Path, *, open_timeout: float = 10.0, read_timeout: float = 10.0) -> Source:
-    """Open whatever a person names as a source.
+def open_source(uri: str | int | Path, *, open_timeout: float = 10.0, read_timeout: float = 10.0) -> Source:
+    """Open whatever a person names as a source (docs/sources.md).
 
     Args:
-        uri: image or video file, folder, or glob.
+        uri: camera index, ``/dev/video0``, ``rtsp://…``, ``http://…``, ``csi://0``, ``gst:PIPELINE``, video file, image
+            file, folder, glob, or ``test://conveyor``.
         open_timeout: seconds within which a live source must deliver its first frame.
-        read_timeout: seconds of silence after which a live source counts as lost.
+        read_timeout: seconds of silence after which a live source counts as lost and is connected again.
 
     Returns:
-        The open source.
+        The open source; a live one has its first frame already.
 
     Raises:
-        BadInputError: a file, folder or glob that is missing, empty or of no use.
+        BadInputError: a file, folder or glob that is missing, empty or of no use; an address that is none.
         SourceError: a camera or stream that cannot be opened, with the reason.
+        UsageError: ``csi://`` or ``test://`` with parameters that make no sense.
     """
-    return _open_path(str(uri).removeprefix("file://"))
+    name = str(uri)
+    patience = Patience(open=open_timeout, read=read_timeout)
+    if name.isdecimal() or re.fullmatch(r"/dev/video\d+", name):
+        return LiveSource(name, lambda: connect_camera(name), patience)
+    if name.startswith("gst:"):
+        return _open_pipeline(name, name.removeprefix("gst:").strip(), patience)
+    if "://" in name:
+        return _open_url(name, patience)
+    return _open_path(name)
+
+
+def _open_url(url: str, patience: Patience) -> Source:
+    """Whatever begins with a scheme."""
+    scheme = url.partition("://")[0].lower()
+    if scheme == "file":
+        return _open_path(unquote(url.partition("://")[2]))
+    if scheme == "test":
+        from edgevand_runtime.sources.conveyor import open_conveyor
+
+        return open_conveyor(url)
+    if scheme == "csi":
+        return _open_pipeline(url, csi_pipeline(url), patience)
+    if scheme not in STREAM_SCHEMES:
+        message = (
+            f"{redact(url)} was expected to begin with rtsp://, http://, csi://, file:// or test:// "
+            f"but begins with {scheme}://: check the address."
+        )
+        raise BadInputError(message)
+    check_url(url)
+    connect = partial(connect_stream, url, patience.open, patience.read, patience.diagnosis)
+    return LiveSource(url, connect, patience)
+
+
+def _open_pipeline(uri: str, pipeline: str, patience: Patience) -> Source:
+    """A GStreamer pipeline."""
+    return LiveSource(uri, partial(connect_gstreamer, uri, pipeline, patience.open, patience.read), patience)
 
 
 def _open_path(name: str) -> Source:
