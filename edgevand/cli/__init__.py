@@ -35,7 +35,7 @@ COMMANDS = {
     "benchmark": "measure latency, throughput and memory on this machine",
     "doctor": "say what this machine has, and what to do about what it lacks",
 }
-"""Each command and its one-line summary (the first line of its own help, a test)."""
+"""Each command and its summary, in the order of the help; written here, so that the help imports no command."""
 
 EXIT_USAGE = UsageError.exit_code
 EXIT_INTERNAL = 70
