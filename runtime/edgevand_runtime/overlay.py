@@ -7,7 +7,8 @@ who cannot tell the colours apart. Every region of the result has a box with its
 picture (no pixel of the frame is hidden by it) holds the verdict, the scores and the legend.
 
 Where nothing was calibrated the strip says "uncalibrated" and the same colours stand for a fixed range of raw
-values: ``UNCALIBRATED_SCALE`` takes the threshold's place, unless the caller knows a better one.
+values: ``uncalibrated_scale`` takes the threshold's place, one half for each stage of a zero-shot map (where
+normal and abnormal are equally likely) and one quarter for each stage of a memory-bank map.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ from PIL import Image, ImageDraw, ImageFont
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from edgevand.bundle import Manifest
     from edgevand_runtime.results import Region, Result
 
-__all__ = ["UNCALIBRATED_SCALE", "draw_heat", "draw_overlay"]
+__all__ = ["UNCALIBRATED_SCALE", "draw_heat", "draw_overlay", "uncalibrated_scale"]
 
 UNCALIBRATED_SCALE = 1.0
-"""Raw map value drawn in the threshold's colours where a result carries no threshold."""
+"""Raw map value drawn in the threshold's colours where neither the result nor the caller says another."""
 
 _MIN_WIDTH, _MIN_HEIGHT = 480, 360
 """A frame smaller than both is enlarged by a whole factor first: its text would not fit otherwise."""
@@ -53,6 +55,19 @@ _PAPER = (24, 27, 31)
 _VERDICTS = {True: ("ANOMALY", (200, 30, 40)), False: ("normal", (30, 122, 62)), None: ("uncalibrated", (92, 98, 107))}
 
 
+def uncalibrated_scale(manifest: Manifest, *, bank: bool) -> float:
+    """The raw map value that stands at the threshold's colour where nothing was calibrated.
+
+    Args:
+        manifest: of the bundle that scores; its stages and score terms say what the raw map sums.
+        bank: whether a memory bank is part of the map.
+    """
+    heads = sum(stage.head for stage in manifest.stages)
+    zero_shot = heads if not bank or "zero-shot-map" in manifest.score.terms else 0
+    memory = len(manifest.stages) if bank else 0
+    return 0.5 * zero_shot + 0.25 * memory or UNCALIBRATED_SCALE
+
+
 def draw_overlay(
     image: NDArray[np.uint8], result: Result, *, uncalibrated_scale: float | None = None
 ) -> NDArray[np.uint8]:
@@ -68,9 +83,11 @@ def draw_overlay(
         (H * f + strip, W * f, 3) uint8 BGR: the frame (f = 1 unless it is tiny) and the strip below it.
     """
     factor = _enlargement(image.shape[1], image.shape[0])
-    canvas = image if factor == 1 else cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+    canvas = image
+    if factor > 1:
+        canvas = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC).astype(np.uint8)
     scale = result.map_threshold or uncalibrated_scale or UNCALIBRATED_SCALE
-    heated = draw_heat(canvas, result.raw_map, scale)
+    heated = canvas if result.raw_map is None else draw_heat(canvas, result.raw_map, scale)
     text_height = max(12, round(min(heated.shape[0], heated.shape[1] * 0.75) / 28))
     picture = Image.fromarray(heated[..., ::-1])
     _draw_regions(ImageDraw.Draw(picture), result.regions, factor, text_height, picture.size)
@@ -187,11 +204,10 @@ def _strip(result: Result, scale: float, width: int, text_height: int) -> Image.
 
 
 def _scores(result: Result) -> str:
-    """The scores in words: the calibrated score (alarm from 0.50), else raw score and hand-set threshold."""
+    """The calibrated score (the threshold is 0.50), else the raw one."""
     if result.score is not None:
         return f"score {result.score:.2f}"
-    raw = "-" if result.raw_score is None else f"{result.raw_score:.3g}"
-    return f"raw {raw}" if result.threshold is None else f"raw {raw} (limit {result.threshold:.3g})"
+    return f"raw {result.raw_score:.3g}"
 
 
 def _draw_legend(
