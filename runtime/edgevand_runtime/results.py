@@ -34,7 +34,12 @@ class Result:
     """One frame's verdict; the fields are the contract's, ``raw_map`` and ``map_threshold`` stay in the process.
 
     Attributes:
-        raw_map: (S_h, S_w) float32 raw anomaly map at the bundle's image size, 0 outside the ROI... see Detector.
+        text_score: abnormal probability that the text gives, in [0, 1]; None without text.
+        map_max: maximum of the raw map; None where the method drew no map (neither heads nor a bank).
+        raw_score: the method's own image score.
+        score: calibrated, in [0, 1], 0.5 at the threshold; None where nothing was calibrated.
+        raw_map: (S_h, S_w) float32 raw anomaly map at the bundle's image size, 0 outside the region of interest;
+            None where the method drew no map.
         map_threshold: raw map value at which a pixel counts as anomalous; None where nothing was calibrated.
     """
 
@@ -44,7 +49,7 @@ class Result:
     time: str
     text_score: float | None
     map_max: float | None
-    raw_score: float | None
+    raw_score: float
     score: float | None
     threshold: float | None
     calibration: str
@@ -55,7 +60,7 @@ class Result:
     method: str
     bundle: str
     bank: str | None
-    raw_map: NDArray[np.float32]
+    raw_map: NDArray[np.float32] | None
     map_threshold: float | None
 
     def to_json(self) -> dict[str, Any]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from edgevand.errors import UnavailableError, UsageError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["EncoderOutput", "Engine"]
+    from edgevand.bundle import Bundle
+
+__all__ = ["EncoderOutput", "Engine", "open_engine"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,7 +23,7 @@ class EncoderOutput:
     Attributes:
         embedding: (N, D) float32, unit rows: the class embedding.
         tokens: for each stage (N, P, C) float32, unit vectors, row-major over the grid.
-        logits: for each stage (N, h, w) float32, logit of abnormal minus normal; empty without heads.
+        logits: for each stage with a head (N, h, w) float32, logit of abnormal minus normal; empty without heads.
     """
 
     embedding: NDArray[np.float32]
@@ -28,14 +32,41 @@ class EncoderOutput:
 
 
 class Engine(Protocol):
-    """Runs one graph."""
+    """Runs one graph; ``name`` says for people and results what runs, like ``onnxruntime:cpu``."""
 
-    @property
-    def name(self) -> str:
-        """What runs, for people and results: ``onnxruntime:cpu``."""
+    name: str
 
     def run(self, images: NDArray[np.float32], text: NDArray[np.float32] | None) -> EncoderOutput:
-        """Encode images (N, 3, H, W) float32, normalised; text (2, D) float32 rows (normal, abnormal) where the graph has heads."""
+        """Encode a batch.
+
+        Args:
+            images: (N, 3, H, W) float32, normalised.
+            text: (2, D) float32 rows (normal, abnormal); needed where the graph has heads, ignored elsewhere.
+        """
 
     def close(self) -> None:
-        """Free what it holds."""
+        """Free what the engine holds; it is not used afterwards."""
+
+
+def open_engine(bundle: Bundle, *, backend: str = "auto", device: str = "auto", threads: int | None = None) -> Engine:
+    """Open the engine that runs a bundle's graph.
+
+    Args:
+        bundle: a verified bundle.
+        backend: ``auto`` or ``onnxruntime``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: processor threads of the engine; None for all cores.
+
+    Raises:
+        UsageError: an unknown backend or device.
+        UnavailableError: a device or backend that is not here.
+    """
+    if backend not in {"auto", "onnxruntime"}:
+        if backend in {"openvino", "tensorrt", "tensorrt-rtx"} or backend.startswith("oip://"):
+            message = f"Backend {backend} is not part of this version; run with --backend onnxruntime."
+            raise UnavailableError(message)
+        message = f"Expected --backend auto or onnxruntime, found {backend!r}; choose one of the two."
+        raise UsageError(message)
+    from edgevand_runtime.engines.onnxruntime import OnnxRuntimeEngine  # noqa: PLC0415 - imported where it is used
+
+    return OnnxRuntimeEngine(bundle.graph_path, bundle.manifest, device=device, threads=threads)

@@ -1,0 +1,41 @@
+"""Augmented copies for the memory bank: a part that arrives in any pose is normal in any pose (AnomalyDINO, "agnostic")."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from numpy.typing import NDArray
+
+__all__ = ["augmented_copies"]
+
+_STEP = 45.0
+"""Degrees between rotated copies: eight poses with the frame itself."""
+
+
+def augmented_copies(image: NDArray[np.uint8], augment: Collection[str]) -> list[NDArray[np.uint8]]:
+    """Turned and mirrored copies of a frame, without the frame itself.
+
+    Args:
+        image: (H, W, 3) uint8.
+        augment: ``rotate`` gives the seven further multiples of 45 degrees (bilinear, reflected border);
+            ``flip`` the left-right mirror image; both give all fifteen combinations.
+    """
+    poses = [image]
+    if "rotate" in augment:
+        poses += [_rotated(image, _STEP * turn) for turn in range(1, round(360 / _STEP))]
+    if "flip" in augment:
+        poses += [np.ascontiguousarray(pose[:, ::-1]) for pose in poses]
+    return poses[1:]
+
+
+def _rotated(image: NDArray[np.uint8], degrees: float) -> NDArray[np.uint8]:
+    height, width = image.shape[:2]
+    turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
+    turned = cv2.warpAffine(image, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    return np.asarray(turned, np.uint8)

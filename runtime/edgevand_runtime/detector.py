@@ -1,0 +1,285 @@
+"""The path of a frame: preprocess, encode, score, calibrate, find regions.
+
+One object holds what is heavy (engine, memory bank); the three steps are separate methods, so that ``score`` can
+run them side by side in a pipeline and ``monitor`` one after the other, through the same code.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from edgevand.errors import BadInputError, UsageError
+from edgevand_runtime.calibration import calibrated_score, manual_limit, p_value
+from edgevand_runtime.engines import open_engine
+from edgevand_runtime.frame import iso_time
+from edgevand_runtime.memory import MemoryBank
+from edgevand_runtime.methods.april_gan import AprilGan
+from edgevand_runtime.preprocess import to_tensor
+from edgevand_runtime.regions import find_regions
+from edgevand_runtime.results import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+    from edgevand.bank import Bank, LimitRecord
+    from edgevand.bundle import Bundle
+    from edgevand_runtime.engines import EncoderOutput, Engine
+    from edgevand_runtime.frame import Frame
+    from edgevand_runtime.methods import RawScore
+
+__all__ = ["Detector", "choose_text", "roi_at_image_size"]
+
+
+class Detector:
+    """Scores frames with one bundle and, where enrolled, one bank."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        bank: Bank | None = None,
+        *,
+        object_name: str | None = None,
+        text_file: Path | None = None,
+        threshold: float | None = None,
+        camera: str | None = None,
+    ) -> None:
+        """Bring bundle, engine and bank together; ``Detector.open`` opens the engine as well.
+
+        Args:
+            bundle: an opened bundle.
+            engine: runs the bundle's graph; closed with the detector.
+            bank: a bank of this bundle, or None for zero-shot.
+            object_name: whose text embeddings to use; a bank brings its own.
+            text_file: embeddings made later by ``edgevand export --text-only``.
+            threshold: on the raw score, set by hand; replaces the bank's.
+            camera: name that results carry.
+
+        Raises:
+            UsageError: an object that bundle, file or bank do not have, or nothing to score with.
+        """
+        self.bundle = bundle
+        self.bank = bank
+        self.engine = engine
+        self.camera = camera
+        manifest = bundle.manifest
+        self.memory = None if bank is None else MemoryBank([bank.features[f"tokens_{s.index}"] for s in manifest.stages])
+        self.object_name, self._text = _text_of(bundle, bank, object_name, text_file)
+        if self.memory is None and self._text is None:
+            message = "Expected a bank or text embeddings to score with, found neither; enrol normal frames with edgevand enroll."
+            raise UsageError(message)
+        size = (manifest.image.height, manifest.image.width)
+        inside = None if bank is None else roi_at_image_size(bank.roi_mask(), size)
+        self._method = AprilGan(manifest, self._text, self.memory, inside)
+        self._image_limit, self._map_limit, self.calibration = _limits(bank, threshold)
+        self._manual = threshold is not None
+
+    @classmethod
+    def open(  # noqa: PLR0913 - the options of the command line, by name
+        cls,
+        bundle: Bundle,
+        bank: Bank | None = None,
+        *,
+        object_name: str | None = None,
+        text_file: Path | None = None,
+        backend: str = "auto",
+        device: str = "auto",
+        threads: int | None = None,
+        threshold: float | None = None,
+        camera: str | None = None,
+    ) -> Detector:
+        """Open the bundle's engine and make the detector; see ``__init__`` and ``engines.open_engine``."""
+        engine = open_engine(bundle, backend=backend, device=device, threads=threads)
+        try:
+            return cls(
+                bundle,
+                engine,
+                bank,
+                object_name=object_name,
+                text_file=text_file,
+                threshold=threshold,
+                camera=camera,
+            )
+        except BaseException:
+            engine.close()
+            raise
+
+    def preprocess(self, frame: Frame) -> NDArray[np.float32]:
+        """(3, H, W) float32: the frame as the encoder wants it.
+
+        Raises:
+            BadInputError: the bank has a region of interest and the frame another size than the enrolled ones.
+        """
+        if self.bank is not None and self.bank.record.roi is not None and frame.size != self.bank.record.frame_size:
+            width, height = self.bank.record.frame_size
+            message = (
+                f"Expected frames of {width}x{height}, for which the bank's region of interest was drawn, "
+                f"found {frame.size[0]}x{frame.size[1]} in {frame.source}; enrol again at this size."
+            )
+            raise BadInputError(message)
+        return to_tensor(frame.image, self.bundle.manifest.image)
+
+    def encode(self, tensors: Sequence[NDArray[np.float32]]) -> EncoderOutput:
+        """Run the encoder once over N preprocessed frames."""
+        return self.engine.run(np.stack(tensors), self._text)
+
+    def score(self, frames: Sequence[Frame], outputs: EncoderOutput, started: float) -> list[Result]:
+        """Turn encoder outputs into results.
+
+        Args:
+            frames: the N frames.
+            outputs: what ``encode`` said of them.
+            started: ``time.perf_counter()`` when their preprocessing began; the latency counts from there.
+        """
+        results = []
+        for frame, raw in zip(frames, self._method.score(outputs), strict=True):
+            results.append(self._result(frame, raw, started))
+        return results
+
+    def detect(self, frames: Sequence[Frame]) -> list[Result]:
+        """Score frames in one batch: preprocess, encode, score."""
+        started = time.perf_counter()
+        outputs = self.encode([self.preprocess(frame) for frame in frames])
+        return self.score(frames, outputs, started)
+
+    def close(self) -> None:
+        """Free the engine."""
+        self.engine.close()
+
+    def __enter__(self) -> Detector:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def _result(self, frame: Frame, raw: RawScore, started: float) -> Result:
+        limit = self._image_limit
+        score = None if limit is None else calibrated_score(raw.raw_score, limit)
+        map_limit = self._limit_of_map(raw)
+        regions = (
+            find_regions(
+                raw.raw_map, map_limit.threshold, frame.size, lambda peak: calibrated_score(peak, map_limit)
+            )
+            if raw.raw_map is not None and map_limit is not None
+            else ()
+        )
+        calibrated = None if self.bank is None or self._manual else self.bank.record.calibration
+        return Result(
+            source=frame.source,
+            camera=self.camera,
+            frame=frame.index,
+            time=iso_time(frame.time),
+            text_score=raw.text_score,
+            map_max=raw.map_max,
+            raw_score=raw.raw_score,
+            score=score,
+            threshold=None if limit is None else 0.5,
+            calibration=self.calibration,
+            p_value=None if calibrated is None else p_value(raw.raw_score, calibrated),
+            anomalous=None if limit is None else raw.raw_score > limit.threshold,
+            regions=regions,
+            latency_ms=(time.perf_counter() - started) * 1000,
+            method=self.bundle.manifest.method,
+            bundle=self.bundle.hash,
+            bank=None if self.bank is None else self.bank.hash,
+            raw_map=raw.raw_map,
+            map_threshold=None if map_limit is None else map_limit.threshold,
+        )
+
+    def _limit_of_map(self, raw: RawScore) -> LimitRecord | None:
+        """The map's own limit: calibrated like the score, or what the hand-set threshold leaves for the map.
+
+        A pixel counts as anomalous under a hand-set threshold T when, were it the map's maximum, the frame would be;
+        without a bank, where T is a probability, when its mean over the stages' probabilities is above T.
+        """
+        if not self._manual or self._image_limit is None or raw.map_max is None:
+            return self._map_limit
+        threshold = self._image_limit.threshold
+        if self.memory is None:
+            return manual_limit(threshold * sum(stage.head for stage in self.bundle.manifest.stages), None)
+        return manual_limit(max(threshold - (raw.raw_score - raw.map_max), 1e-6), self._map_limit)
+
+
+def roi_at_image_size(mask: NDArray[np.uint8] | None, size: tuple[int, int]) -> NDArray[np.bool_] | None:
+    """Region of interest at the bundle's image size.
+
+    Args:
+        mask: (H, W) uint8 at frame size, 0 or 255; None for the whole frame.
+        size: rows and columns of the bundle's image.
+
+    Raises:
+        BadInputError: the region is so small that nothing of it is left.
+    """
+    if mask is None:
+        return None
+    inside: NDArray[np.bool_] = cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_AREA) >= 128  # noqa: PLR2004 - half of 255
+    if not inside.any():
+        message = f"Expected a region of interest of at least one pixel at {size[1]}x{size[0]}, found none; draw it larger."
+        raise BadInputError(message)
+    return inside
+
+
+def choose_text(
+    bundle: Bundle, object_name: str | None, text_file: Path | None
+) -> tuple[str | None, NDArray[np.float32] | None]:
+    """Object and text embeddings to work with: the one asked for, the only one, or ``object``.
+
+    Returns:
+        The object's name and its (2, D) rows (normal, abnormal), or (None, None) for a bundle without text.
+    """
+    known = bundle.texts(text_file)
+    if not known:
+        if object_name is not None:
+            message = f"Expected text embeddings for --object {object_name}, found none in the bundle; give --text FILE."
+            raise UsageError(message)
+        return None, None
+    name = object_name
+    if name is None:
+        name = next(iter(known)) if len(known) == 1 else "object"
+    if name not in known:
+        asked = "no --object" if object_name is None else f"--object {object_name}"
+        message = (
+            f"Expected one of the objects {', '.join(known)}, found {asked}; "
+            "choose one or embed a new one with edgevand export --text-only."
+        )
+        raise UsageError(message)
+    return name, known[name]
+
+
+def _text_of(
+    bundle: Bundle, bank: Bank | None, object_name: str | None, text_file: Path | None
+) -> tuple[str | None, NDArray[np.float32] | None]:
+    """A bank was calibrated with its own text, so that one is used."""
+    if bank is None:
+        return choose_text(bundle, object_name, text_file)
+    if object_name is not None and object_name != bank.record.object:
+        message = (
+            f"Expected --object {bank.record.object}, for which the bank was enrolled and calibrated, "
+            f"found {object_name}; enrol again for another object."
+        )
+        raise UsageError(message)
+    return bank.record.object, bank.features.get("text")
+
+
+def _limits(bank: Bank | None, threshold: float | None) -> tuple[LimitRecord | None, LimitRecord | None, str]:
+    """Limits of image score and map, and the kind of calibration that results carry."""
+    calibration = None if bank is None else bank.record.calibration
+    image, map_ = (None, None) if calibration is None else (calibration.image, calibration.map)
+    if threshold is not None:
+        if not threshold > 0 or not np.isfinite(threshold):
+            message = f"Expected --threshold to be a raw score above 0, found {threshold}; read raw_score in the results first."
+            raise UsageError(message)
+        return manual_limit(threshold, image), map_, "manual"
+    return image, map_, "none" if calibration is None else calibration.kind

@@ -1,0 +1,471 @@
+"""Enrolment: k normal frames of one camera become a bank.
+
+Frames are taken (shots.py), encoded once, held against each other (leave one out), calibrated and written. What
+the encoder said of every frame is kept in the bank, so that appending and removing never encode anything again.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from edgevand.bank import write_bank
+from edgevand.errors import BadInputError, UsageError
+from edgevand_runtime.calibration import MIN_GROUPS, promise
+from edgevand_runtime.contact_sheet import Cell, draw_contact_sheet
+from edgevand_runtime.detector import choose_text, roi_at_image_size
+from edgevand_runtime.features import Features, calibrate_features, encode_frame, leave_one_out, stack
+from edgevand_runtime.frame import iso_time
+from edgevand_runtime.quality import Look, Refusal, blurred, look_at
+from edgevand_runtime.shots import STREAM_INTERVAL, RefusedFrame, Shot, ShotTaker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+    from pathlib import Path
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from edgevand.bank import Bank
+    from edgevand.bundle import Bundle
+    from edgevand_runtime.engines import Engine
+    from edgevand_runtime.frame import Frame
+    from edgevand_runtime.roi import Roi
+    from edgevand_runtime.sources import Source
+
+__all__ = ["EnrolOptions", "Enrolment", "append_frames", "enroll", "remove_frames"]
+
+_OUT_OF_PLACE = 2.0
+"""A frame whose leave-one-out score is this many times that of every other frame does not belong to them.
+
+Among normal frames of one scene the largest was at most 1.5 times the second (docs/enrolment.md).
+"""
+
+_LONG_SIDE, _JPEG_QUALITY = 1280, 92
+
+@dataclass(frozen=True, slots=True)
+class EnrolOptions:
+    """What a person may choose at enrolment.
+
+    Attributes:
+        shots: frames to take; None for all of a finite source.
+        interval: least seconds between frames of a video or camera.
+        object_name: whose text embeddings to use; None for the bundle's only or general one.
+        text_file: embeddings made later by ``edgevand export --text-only``.
+        roi: region of interest; None for the whole frame.
+        false_alarm_rate: wanted, per frame, in (0, 1).
+        augment: ``rotate`` and ``flip`` add copies to the bank.
+    """
+
+    shots: int | None = 8
+    interval: float = STREAM_INTERVAL
+    object_name: str | None = None
+    text_file: Path | None = None
+    roi: Roi | None = None
+    false_alarm_rate: float = 0.01
+    augment: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range.
+
+        Raises:
+            UsageError: names the option.
+        """
+        if self.shots is not None and self.shots < 1:
+            message = f"Expected --shots of at least 1, found {self.shots}; ten good parts are a fine start."
+            raise UsageError(message)
+        if not 0 < self.false_alarm_rate < 1:
+            message = f"Expected --false-alarm-rate between 0 and 1, found {self.false_alarm_rate}; 0.01 is one frame in a hundred."
+            raise UsageError(message)
+        if not (math.isfinite(self.interval) and self.interval >= 0):
+            message = f"Expected --interval of 0 or more seconds, found {self.interval}; 0.5 is the default."
+            raise UsageError(message)
+        unknown = set(self.augment) - {"rotate", "flip"}
+        if unknown:
+            message = f"Expected --augment rotate, flip or rotate,flip, found {', '.join(sorted(unknown))}; leave it out for fixed views."
+            raise UsageError(message)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Enrolment:
+    """What came of it.
+
+    Attributes:
+        bank: as written.
+        shots: frames taken now.
+        refused: frames refused now.
+        skipped: frames passed over for too little spacing.
+        warnings: sentences that a person should read.
+    """
+
+    bank: Bank
+    shots: tuple[Shot, ...]
+    refused: tuple[RefusedFrame, ...]
+    skipped: int
+    warnings: tuple[str, ...]
+
+    @property
+    def promise(self) -> str:
+        """One line: what this many frames can promise."""
+        return promise(self.bank.record.calibration)
+
+    def to_json(self) -> dict[str, Any]:
+        """``edgevand.enrolment/1``."""
+        record = self.bank.record
+        return {
+            "schema": "edgevand.enrolment/1",
+            "bank": str(self.bank.path),
+            "hash": self.bank.hash,
+            "bundle": record.bundle,
+            "version": record.version,
+            "object": record.object,
+            "frames": [frame.model_dump() for frame in record.frames],
+            "refused": [{"source": r.source, "frame": r.index, "reason": r.reason} for r in self.refused],
+            "skipped": self.skipped,
+            "calibration": record.calibration.model_dump(),
+            "promise": self.promise,
+            "warnings": list(self.warnings),
+            "contact_sheet": str(self.bank.path / "contact-sheet.jpg"),
+        }
+
+
+def enroll(
+    source: Source,
+    bundle: Bundle,
+    engine: Engine,
+    target: Path,
+    options: EnrolOptions,
+    told: Callable[[Shot | RefusedFrame], None] = lambda _: None,
+    *,
+    replace: bool = False,
+) -> Enrolment:
+    """Enrol frames of a source into a new bank.
+
+    Args:
+        source: an open source; read until enough frames are taken.
+        bundle: an opened bundle.
+        engine: runs the bundle's graph.
+        target: directory to write.
+        options: what to take and how to calibrate.
+        told: called with every frame taken or refused, as it is decided.
+        replace: put the bank in the place of one that is there, which stays as its former version.
+
+    Raises:
+        BadInputError: no frame could be taken, or the region of interest does not fit the frames.
+        UsageError: more shots wanted than the source has frames.
+        OutputError: the bank cannot be written.
+    """
+    if options.shots is None and source.live:
+        message = f"Expected a source with an end for --all, found the live {source.uri}; give --shots K."
+        raise UsageError(message)
+    object_name, text = choose_text(bundle, options.object_name, options.text_file)
+    session = _Session(bundle, engine, text, options)
+    taker = session.take(source, options.shots, told)
+    size = taker.shots[0].frame.size
+    features = session.features(taker.shots)
+    if text is not None:
+        features["text"] = text
+    fields = {
+        "method": bundle.manifest.method,
+        "object": object_name,
+        "source": source.uri,
+        "frame_size": size,
+        "roi": None if options.roi is None else options.roi.record,
+        "augment": tuple(sorted(options.augment, reverse=True)),
+        "interval": options.interval,
+    }
+    records = _records(taker.shots, first=1)
+    return _write(
+        bundle,
+        target,
+        fields,
+        records,
+        features,
+        options.false_alarm_rate,
+        roi_mask=None if options.roi is None else options.roi.mask(size),
+        roi_png=None if options.roi is None else options.roi.png,
+        thumbnails={record["id"]: _jpeg(shot.frame.image) for record, shot in zip(records, taker.shots, strict=True)},
+        taker=taker,
+        replace=replace,
+    )
+
+
+def append_frames(
+    bank: Bank,
+    source: Source,
+    bundle: Bundle,
+    engine: Engine,
+    options: EnrolOptions,
+    told: Callable[[Shot | RefusedFrame], None] = lambda _: None,
+) -> Enrolment:
+    """Enrol further frames into a bank and calibrate anew; the former bank stays as a version.
+
+    Object, region of interest, augmentation and false-alarm rate are the bank's; ``options`` gives shots and interval.
+
+    Raises:
+        BadInputError: no frame could be taken, or frames of another size than the enrolled ones.
+        UsageError: more shots wanted than the source has frames.
+        OutputError: the bank cannot be written.
+    """
+    record = bank.record
+    options = EnrolOptions(
+        shots=options.shots,
+        interval=options.interval,
+        false_alarm_rate=record.calibration.false_alarm_rate,
+        augment=record.augment,
+    )
+    thumbnails = _thumbnails(bank)
+    looks = [(look_at(_decoded(thumbnails[frame.id])), frame.group) for frame in record.frames]
+    session = _Session(bundle, engine, bank.features.get("text"), options, known=looks, size=record.frame_size)
+    taker = session.take(source, options.shots, told)
+    added = session.features(taker.shots)
+    features = {name: np.concatenate([tensor, added[name]]) if name in added else tensor for name, tensor in bank.features.items()}
+    new = _records(taker.shots, first=max(frame.id for frame in record.frames) + 1)
+    thumbnails |= {entry["id"]: _jpeg(shot.frame.image) for entry, shot in zip(new, taker.shots, strict=True)}
+    return _rewrite(bank, bundle, [*(frame.model_dump() for frame in record.frames), *new], features, thumbnails, taker)
+
+
+def remove_frames(bank: Bank, bundle: Bundle, ids: Collection[int]) -> Enrolment:
+    """Take frames out of a bank and calibrate anew; the former bank stays as a version.
+
+    Raises:
+        UsageError: an id that the bank does not have, or no frame would be left.
+        OutputError: the bank cannot be written.
+    """
+    frames = bank.record.frames
+    unknown = sorted(set(ids) - {frame.id for frame in frames})
+    if unknown:
+        known = ", ".join(str(frame.id) for frame in frames)
+        message = f"Expected --remove with frames of the bank ({known}), found {', '.join(map(str, unknown))}; see its contact sheet."
+        raise UsageError(message)
+    keep = [position for position, frame in enumerate(frames) if frame.id not in ids]
+    if not keep:
+        message = "Expected at least one frame to stay in the bank, found all of them in --remove; enrol anew instead."
+        raise UsageError(message)
+    features = {name: tensor if name == "text" else tensor[keep] for name, tensor in bank.features.items()}
+    thumbnails = _thumbnails(bank)
+    records = [frames[position].model_dump() for position in keep]
+    return _rewrite(bank, bundle, records, features, {record["id"]: thumbnails[record["id"]] for record in records}, None)
+
+
+class _Session:
+    """Takes shots and encodes each once, as it is taken."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        text: NDArray[np.float32] | None,
+        options: EnrolOptions,
+        known: Sequence[tuple[Look, int]] = (),
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        self._manifest = bundle.manifest
+        self._engine = engine
+        self._text = text
+        self._options = options
+        self._known = known
+        self._size = size
+        self._inside: NDArray[np.bool_] | None = None
+        self._encoded: dict[int, Features] = {}
+
+    def take(self, source: Source, wanted: int | None, told: Callable[[Shot | RefusedFrame], None]) -> ShotTaker:
+        """Take fit shots, replacing those that turn out unfit beside the others while the source has more."""
+
+        def decided(item: Shot | RefusedFrame) -> None:
+            if isinstance(item, Shot):
+                self._encoded[id(item)] = encode_frame(
+                    item.frame.image, self._manifest, self._engine, self._text, self._options.augment
+                )
+            told(item)
+
+        taker = ShotTaker(source, self._options.interval, self._check, decided, self._known)
+        taker.take(wanted)
+        while unfit := self._unfit(taker.shots):
+            for shot, refusal in unfit:
+                taker.refuse(shot, refusal)
+            taker.take(wanted)
+        taker.leave_copies()
+        if wanted is not None and not source.live and taker.seen < wanted:
+            message = (
+                f"Expected {wanted} frames for --shots {wanted}, found only {taker.seen} in {source.uri}; "
+                f"give --shots {max(taker.seen, 1)}, or --all for every one."
+            )
+            raise UsageError(message)
+        if not taker.shots:
+            raise taker.nothing_taken()
+        return taker
+
+    def features(self, shots: Sequence[Shot]) -> Features:
+        """Features of the shots, in their order."""
+        return stack([self._encoded[id(shot)] for shot in shots])
+
+    def _check(self, frame: Frame) -> Refusal | None:
+        """Fix the frame size with the first frame; with a region of interest every frame must have it."""
+        roi = self._options.roi
+        if self._size is None:
+            self._size = frame.size
+            if roi is not None:
+                image = self._manifest.image
+                self._inside = roi_at_image_size(roi.mask(frame.size), (image.height, image.width))
+        if (roi is not None or self._known) and frame.size != self._size:
+            return Refusal(f"another size than {self._size[0]}x{self._size[1]}", frame.size[0], self._size[0], "width")
+        return None
+
+    def _unfit(self, shots: Sequence[Shot]) -> list[tuple[Shot, Refusal]]:
+        """Shots that are blurred beside the others, or do not look like any of them."""
+        found = [(shot, refusal) for shot in shots if (refusal := blurred(shot.look, [other.look for other in shots]))]
+        groups = [shot.group for shot in shots]
+        if found or len(set(groups)) <= MIN_GROUPS:
+            return found
+        scores = [raw.raw_score for raw in leave_one_out(self._manifest, self._with_text(shots), groups, self._inside)]
+        worst = int(np.argmax(scores))
+        limit = _OUT_OF_PLACE * max(score for score, group in zip(scores, groups, strict=True) if group != groups[worst])
+        if scores[worst] > limit:
+            found.append((shots[worst], Refusal("out of place", scores[worst], limit, "score against the others")))
+        return found
+
+    def _with_text(self, shots: Sequence[Shot]) -> Features:
+        features = self.features(shots)
+        return features if self._text is None else {**features, "text": self._text}
+
+
+def _rewrite(
+    bank: Bank,
+    bundle: Bundle,
+    records: Sequence[dict[str, Any]],
+    features: Features,
+    thumbnails: dict[int, bytes],
+    taker: ShotTaker | None,
+) -> Enrolment:
+    """Write a bank's next version, with everything else as it was."""
+    record = bank.record
+    fields = {
+        name: getattr(record, name)
+        for name in ("method", "object", "source", "frame_size", "roi", "augment", "interval")
+    }
+    return _write(
+        bundle,
+        bank.path,
+        fields,
+        records,
+        features,
+        record.calibration.false_alarm_rate,
+        roi_mask=bank.roi_mask(),
+        roi_png=(bank.path / "roi.png").read_bytes() if record.roi == "roi.png" else None,
+        thumbnails=thumbnails,
+        taker=taker,
+        replace=True,
+    )
+
+
+def _write(  # noqa: PLR0913 - everything a bank is made of
+    bundle: Bundle,
+    target: Path,
+    fields: dict[str, Any],
+    records: Sequence[dict[str, Any]],
+    features: Features,
+    rate: float,
+    *,
+    roi_mask: NDArray[np.uint8] | None,
+    roi_png: bytes | None,
+    thumbnails: dict[int, bytes],
+    taker: ShotTaker | None,
+    replace: bool,
+) -> Enrolment:
+    """Calibrate, draw the contact sheet and write the bank."""
+    image = bundle.manifest.image
+    inside = roi_at_image_size(roi_mask, (image.height, image.width))
+    groups = [record["group"] for record in records]
+    calibration = calibrate_features(bundle.manifest, features, groups, inside, rate)
+    refused = () if taker is None else tuple(taker.refused)
+    bank = write_bank(
+        target,
+        {**fields, "bundle": bundle.hash, "frames": tuple(records), "calibration": calibration},
+        features,
+        thumbnails=thumbnails,
+        roi_png=roi_png,
+        contact_sheet=_contact_sheet(records, thumbnails, refused),
+        replace=replace,
+    )
+    return Enrolment(
+        bank=bank,
+        shots=() if taker is None else tuple(taker.shots),
+        refused=refused,
+        skipped=0 if taker is None else taker.skipped,
+        warnings=_warnings(bundle, groups),
+    )
+
+
+def _warnings(bundle: Bundle, groups: Sequence[int]) -> tuple[str, ...]:
+    """What a person should know beside the promise."""
+    warnings = []
+    independent = len(set(groups))
+    if independent < len(groups):
+        copies = len(groups) - independent
+        warnings.append(
+            f"The scene stood still: {copies} of {len(groups)} frames are near-copies and count as no new evidence "
+            f"of what varies, so calibration rests on {independent}; append frames of other parts, or from another hour."
+        )
+    if not bundle.manifest.has_heads:
+        warnings.append("The bundle has no heads, so there is no zero-shot map: maps come from the memory bank alone.")
+    return tuple(warnings)
+
+
+def _contact_sheet(
+    records: Sequence[dict[str, Any]], thumbnails: dict[int, bytes], refused: Sequence[RefusedFrame]
+) -> bytes:
+    cells = [
+        Cell(_decoded(thumbnails[record["id"]]), f"{record['id']} · frame {record['frame']}, group {record['group']}", taken=True)
+        for record in records
+    ]
+    pictured = [refusal for refusal in refused if refusal.frame is not None]
+    cells += [
+        Cell(refusal.frame.image, f"frame {refusal.index}: {refusal.reason}", taken=False)
+        for refusal in pictured
+        if refusal.frame is not None
+    ]
+    title = f"{len(records)} frames enrolled, {len(refused)} refused"
+    return draw_contact_sheet(title, cells, unseen=len(refused) - len(pictured))
+
+
+def _records(shots: Sequence[Shot], first: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": number,
+            "source": shot.frame.source,
+            "frame": shot.frame.index,
+            "time": iso_time(shot.frame.time),
+            "media_time": shot.frame.media_time,
+            "group": shot.group,
+        }
+        for number, shot in enumerate(shots, start=first)
+    ]
+
+
+def _jpeg(image: NDArray[np.uint8]) -> bytes:
+    """A thumbnail for contact sheet and explanations: at most 1280 px on the long side."""
+    picture = Image.fromarray(image[..., ::-1])
+    picture.thumbnail((_LONG_SIDE, _LONG_SIDE))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    return buffer.getvalue()
+
+
+def _thumbnails(bank: Bank) -> dict[int, bytes]:
+    return {frame.id: (bank.path / "frames" / f"{frame.id:04d}.jpg").read_bytes() for frame in bank.record.frames}
+
+
+def _decoded(jpeg: bytes) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 BGR."""
+    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        message = "Expected the bank's thumbnails to be JPEG pictures, found one that cannot be decoded; enrol anew."
+        raise BadInputError(message)
+    return np.asarray(image, np.uint8)

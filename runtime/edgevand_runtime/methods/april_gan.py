@@ -1,0 +1,125 @@
+"""APRIL-GAN: zero-shot maps from linear heads, few-shot maps from a memory bank (arXiv 2305.17382; methods.md (a)).
+
+::
+
+    s   = softmax(100 F_c F_t)[abnormal]                           text score
+    M   = sum over stages of sigmoid(upsample(l_abnormal - l_normal))
+    M_f = sum over stages of upsample(1 - max cos to the bank)
+    raw = s + max(M + M_f)                                          with a bank
+    raw = s                                                         without
+
+Upsampling comes before the sigmoid, as in the reference. A bundle may sum fewer terms (``manifest.score.terms``)
+or take the mean of the top 1 % in place of the maximum (``manifest.score.image``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgevand_runtime.maps import sigmoid, top_mean, upsample
+from edgevand_runtime.methods import RawScore
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from edgevand.bundle import Manifest
+    from edgevand_runtime.engines import EncoderOutput
+    from edgevand_runtime.memory import MemoryBank
+
+__all__ = ["AprilGan"]
+
+_TOP = 0.01
+
+
+class AprilGan:
+    """One bundle's scoring rule with its text and, where enrolled, its memory bank."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        text: NDArray[np.float32] | None,
+        memory: MemoryBank | None,
+        inside: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Bring together what a frame is scored with.
+
+        Args:
+            manifest: of the bundle.
+            text: (2, D) float32 unit rows (normal, abnormal), or None.
+            memory: bank of the enrolled frames, or None for zero-shot.
+            inside: (S_h, S_w) region of interest at the bundle's image size; None for the whole image.
+        """
+        self._memory = memory
+        self._text = text
+        self._size = (manifest.image.height, manifest.image.width)
+        self._grids = [stage.grid for stage in manifest.stages]
+        self._logit_scale = manifest.logit_scale
+        self._inside = inside
+        self._image_rule = manifest.score.image
+        terms = manifest.score.terms if memory is not None else ("text", "zero-shot-map")
+        self._sums_text = "text" in terms and text is not None
+        self._sums_zero_shot = "zero-shot-map" in terms and manifest.has_heads
+
+    def score(self, outputs: EncoderOutput) -> list[RawScore]:
+        """Score N encoded frames."""
+        distances = None if self._memory is None else self._memory.distances(outputs.tokens)
+        return self._combine(outputs, distances)
+
+    def leave_out(self, outputs: EncoderOutput, groups: Sequence[int]) -> list[RawScore]:
+        """Score the F enrolled frames against each other; ``outputs`` are theirs, in the bank's order."""
+        if self._memory is None:
+            message = "leave_out needs a memory bank"
+            raise ValueError(message)
+        return self._combine(outputs, self._memory.leave_out(groups))
+
+    def _combine(self, outputs: EncoderOutput, distances: Sequence[NDArray[np.float32]] | None) -> list[RawScore]:
+        """One frame after another: a batch of maps at image size would be large and bring no speed."""
+        texts = self._text_scores(outputs.embedding)
+        return [
+            self._one(
+                text,
+                self._map(
+                    [stage[n] for stage in outputs.logits],
+                    None if distances is None else [stage[n] for stage in distances],
+                ),
+            )
+            for n, text in enumerate(texts)
+        ]
+
+    def _text_scores(self, embedding: NDArray[np.float32]) -> list[float] | list[None]:
+        if self._text is None:
+            return [None] * len(embedding)
+        difference = self._logit_scale * (embedding @ (self._text[1] - self._text[0]))
+        return [float(score) for score in sigmoid(difference)]
+
+    def _map(
+        self, logits: list[NDArray[np.float32]], distances: list[NDArray[np.float32]] | None
+    ) -> NDArray[np.float32] | None:
+        total = None
+        if self._sums_zero_shot:
+            for stage in logits:
+                part = sigmoid(upsample(stage[None], self._size)[0])
+                total = part if total is None else total + part
+        if distances is not None:
+            for grid, stage in zip(self._grids, distances, strict=True):
+                part = upsample(stage.reshape(1, *grid), self._size)[0]
+                total = part if total is None else total + part
+        if total is not None and self._inside is not None:
+            total[~self._inside] = 0.0
+        return total
+
+    def _one(self, text: float | None, raw_map: NDArray[np.float32] | None) -> RawScore:
+        raw = text if self._sums_text and text is not None else 0.0
+        if raw_map is None:
+            return RawScore(text, None, None, raw)
+        map_max = float(raw_map.max())
+        if self._memory is not None:
+            raw += map_max if self._image_rule == "max" else self._top(raw_map)
+        return RawScore(text, raw_map, map_max, raw)
+
+    def _top(self, raw_map: NDArray[np.float32]) -> float:
+        return top_mean(raw_map if self._inside is None else raw_map[self._inside], _TOP)
