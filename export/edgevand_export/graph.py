@@ -1,0 +1,146 @@
+"""The encoder as one ONNX graph: image (and text) in; embedding, patch tokens and logits out.
+
+Outputs, float32, N dynamic:
+
+- ``embedding`` [N, D]: unit image embeddings;
+- ``tokens_<stage>`` [N, P, C]: unit patch tokens, row-major over the grid;
+- ``logits_<stage>`` [N, h, w], where the stage has a head: ``scale * z . (t_abnormal - t_normal) / ||z||`` with
+  z the head's output, which is the reference's logit of abnormal minus that of normal.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from edgevand_export.towers import Tower
+
+__all__ = ["LOGIT_SCALE", "OPSET", "EncoderGraph", "to_onnx"]
+
+LOGIT_SCALE = 100.0
+OPSET = 20
+"""The first with Gelu as one operator; LayerNormalization is one since 17."""
+
+EPSILON = 1e-12
+MAX_BATCH = 1024
+
+
+class EncoderGraph(nn.Module):
+    """A tower and its heads; ``forward`` is what the ONNX graph computes."""
+
+    def __init__(self, tower: Tower, heads: Mapping[int, tuple[Tensor, Tensor]]) -> None:
+        """Put the parts together.
+
+        Args:
+            tower: the image tower.
+            heads: stage to (weight (D, C), bias (D,)); may be empty.
+        """
+        super().__init__()
+        self.encoder = tower.module
+        self.stages = tower.stages
+        self.grids = tower.grids
+        self.heads = nn.ModuleDict({str(stage): _head(*heads[stage]) for stage in tower.stages if stage in heads})
+
+    @property
+    def input_names(self) -> list[str]:
+        """Names of the graph's inputs."""
+        return ["image", "text"] if len(self.heads) else ["image"]
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the graph's outputs."""
+        tokens = [f"tokens_{stage}" for stage in self.stages]
+        return ["embedding", *tokens, *(f"logits_{stage}" for stage in self.heads)]
+
+    def forward(self, image: Tensor, text: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Image (N, 3, H, W) and text (2, D), rows (normal, abnormal), to the outputs in ``output_names``' order."""
+        features, stages = self.encoder(image)
+        logits = []
+        if text is not None:
+            direction = (text[1] - text[0]).unsqueeze(1) * LOGIT_SCALE
+            for stage, grid, tokens in zip(self.stages, self.grids, stages, strict=True):
+                if str(stage) in self.heads:
+                    z = self.heads[str(stage)](tokens)
+                    logits.append(((z @ direction) / _norm(z)).reshape(-1, *grid))
+        return (_unit(features), *map(_unit, stages), *logits)
+
+
+def to_onnx(graph: EncoderGraph, size: tuple[int, int], dim: int) -> Any:  # noqa: ANN401 (onnx_ir has its own types)
+    """Translate the graph to ONNX with a dynamic batch.
+
+    Args:
+        graph: in evaluation mode, float32.
+        size: height and width of the image.
+        dim: length of a text embedding.
+
+    Returns:
+        An ``onnx_ir.Model`` whose initializers share memory with the module's weights.
+    """
+    shapes: dict[str, Any] = {"image": {0: torch.export.Dim("N", min=1, max=MAX_BATCH)}}
+    inputs = [torch.zeros(2, 3, *size)]
+    if "text" in graph.input_names:
+        shapes["text"] = None
+        inputs.append(torch.zeros(2, dim))
+    noisy = logging.getLogger("torch.onnx")
+    level = noisy.level
+    noisy.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                graph,
+                tuple(inputs),
+                input_names=graph.input_names,
+                output_names=graph.output_names,
+                opset_version=OPSET,
+                dynamic_shapes=shapes,
+                dynamo=True,
+                verbose=False,
+            )
+    finally:
+        noisy.setLevel(level)
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned no program")
+    model = program.model
+    _strip(model)
+    return model
+
+
+def _strip(model: Any) -> None:  # noqa: ANN401
+    """Remove what the exporter notes about its own source files, and the names it gives to itself."""
+    model.metadata_props.clear()
+    model.producer_name, model.producer_version, model.doc_string = "edgevand", None, None
+    model.graph.name = "encoder"
+    model.graph.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+    for node in model.graph:
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
+
+
+def _head(weight: Tensor, bias: Tensor) -> nn.Linear:
+    """A head as a layer, from existing tensors."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+    layer.weight = nn.Parameter(weight.detach(), requires_grad=False)
+    layer.bias = nn.Parameter(bias.detach(), requires_grad=False)
+    return layer
+
+
+def _norm(x: Tensor) -> Tensor:
+    """Length of the rows, never 0."""
+    return torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(EPSILON)
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Rows of length 1."""
+    return x / _norm(x)
