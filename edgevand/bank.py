@@ -14,15 +14,45 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from pydantic import Field
 
-from edgevand.bundle import FileRecord, Record
+from edgevand import versions
+from edgevand.bank_checks import check_features, check_record, thumbnail_name
+from edgevand.errors import BadInputError, FormatError, OutputError, UsageError
+from edgevand.files import check_tree, read_limited, read_tensor_file, record_tree, staged_directory, write_tensors
+from edgevand.records import FileRecord, Record, created_by, dump_record, make_record, parse_record
+from edgevand.staging import recover
 
-__all__ = ["BANK_SCHEMA", "Bank", "BankRecord", "CalibrationRecord", "FrameRecord"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from edgevand.bundle import Bundle
+
+__all__ = [
+    "BANK_SCHEMA",
+    "KEPT_VERSIONS",
+    "Bank",
+    "BankRecord",
+    "CalibrationRecord",
+    "FrameRecord",
+    "LimitRecord",
+    "undo_bank",
+    "write_bank",
+]
 
 BANK_SCHEMA = "edgevand.bank/1"
+KEPT_VERSIONS = 8
+"""Former versions that are kept; the oldest go first."""
+RECORD = "bank.json"
+MAX_RECORD = 16 << 20
+_REMEDY = "enrol again with this version of edgevand"
 
 
 class FrameRecord(Record):
@@ -66,10 +96,222 @@ class BankRecord(Record):
     object: str | None
     source: str = Field(description="the source it was enrolled from; monitor's default")
     frame_size: tuple[int, int] = Field(description="width, height in pixels")
-    roi: tuple[int, int, int, int] | Literal["roi.png"] | None = Field(description="x, y, w, h in pixels, or the mask file")
+    roi: tuple[int, int, int, int] | Literal["roi.png"] | None = Field(
+        description="x, y, w, h in pixels, or the mask file"
+    )
     augment: tuple[Literal["rotate", "flip"], ...]
     interval: float
     frames: tuple[FrameRecord, ...]
     calibration: CalibrationRecord
     version: int = Field(ge=1)
+    previous: int | None = Field(default=None, ge=1, description="version that this one replaced; undo goes back to it")
     files: dict[str, FileRecord]
+
+
+class Bank:
+    """A bank that was opened and checked. Immutable.
+
+    Attributes:
+        path: its directory.
+        record: its ``bank.json``.
+        hash: ``sha256:`` and the hex digest of the bytes of ``bank.json``, which names every other file by its hash.
+        features: read-only tensors of ``features.safetensors`` (see the top of this module).
+    """
+
+    def __init__(self, path: Path, record: BankRecord, digest: str, features: dict[str, NDArray[Any]]) -> None:
+        """Take what ``open`` has checked."""
+        self.path = path
+        self.record = record
+        self.hash = digest
+        self.features = features
+
+    @classmethod
+    def open(cls, path: Path, bundle: Bundle | None = None) -> Bank:
+        """Open a bank, hold it against its record and, where it is given, the bundle that it must belong to.
+
+        A bank that is replaced while it is read is read again, so a monitor and an enrolment need no lock.
+
+        Args:
+            path: the directory.
+            bundle: the bundle it will be used with; None checks the bank by itself.
+
+        Raises:
+            FormatError: it breaks the format or belongs to another bundle; nothing of it is used.
+            BadInputError: there is none, or it cannot be read.
+        """
+        path = Path(path)
+        recover(path)
+        data = _read_record(path)
+        while True:
+            try:
+                return cls._open_once(path, data, bundle)
+            except BadInputError:
+                newer = _read_record(path)
+                if newer == data:
+                    raise
+                data = newer
+
+    @classmethod
+    def _open_once(cls, path: Path, data: bytes, bundle: Bundle | None) -> Bank:
+        """Open what ``data``, the bytes of ``bank.json``, describes."""
+        record = parse_record(BankRecord, data, path / RECORD, schema=BANK_SCHEMA, remedy=_REMEDY)
+        check_record(record, path / RECORD)
+        if bundle is not None and record.bundle != bundle.hash:
+            msg = (
+                f"expected a bank of the bundle {bundle.path} ({bundle.hash[:19]}…), found {path}, enrolled with "
+                f"another one ({record.bundle[:19]}…); give that bundle with --bundle or enrol again"
+            )
+            raise FormatError(msg)
+        check_tree(path, record.files, RECORD, verify=False)  # sizes and names, before anything large is read
+        file = path / "features.safetensors"
+        features, _, sha256 = read_tensor_file(file)
+        check_tree(path, record.files, RECORD, known={file.name: sha256})
+        check_features(features, record, None if bundle is None else bundle.manifest, file)
+        return cls(path, record, "sha256:" + hashlib.sha256(data).hexdigest(), features)
+
+    def roi_mask(self) -> NDArray[np.uint8] | None:
+        """The region of interest.
+
+        Returns:
+            [frame height, frame width] uint8, 255 inside and 0 outside, or None for the whole frame.
+
+        Raises:
+            FormatError: ``roi.png`` is no mask of the frame's size.
+        """
+        width, height = self.record.frame_size
+        if self.record.roi is None:
+            return None
+        if self.record.roi == "roi.png":
+            return _read_mask(self.path / "roi.png", width, height)
+        x, y, w, h = self.record.roi
+        mask = np.zeros((height, width), np.uint8)
+        mask[y : y + h, x : x + w] = 255
+        return np.asarray(mask, np.uint8)
+
+    def thumbnail(self, frame_id: int) -> Path:
+        """JPEG thumbnail of an enrolled frame."""
+        return self.path / thumbnail_name(frame_id)
+
+
+def write_bank(
+    target: Path,
+    record_fields: Mapping[str, object],
+    features: Mapping[str, NDArray[Any]],
+    thumbnails: Mapping[int, bytes],
+    roi_png: bytes | None,
+    contact_sheet: bytes,
+    *,
+    replace: bool = False,
+) -> Bank:
+    """Write a bank that appears whole or not at all.
+
+    Args:
+        target: its directory.
+        record_fields: every field of ``BankRecord`` but schema, created, generator, version, previous and files,
+            which are filled in here; records or JSON values.
+        features: the tensors (see the top of this module).
+        thumbnails: JPEG bytes by frame id.
+        roi_png: PNG bytes of the mask, 8 bits of grey, where the field ``roi`` is ``roi.png``.
+        contact_sheet: JPEG bytes.
+        replace: put it in the place of a bank that is there, which stays as a former version for ``undo_bank``.
+
+    Raises:
+        OutputError: something else is already there, the place is not writable, the disk is full.
+        FormatError: fields and features do not fit each other.
+    """
+    target = Path(target)
+    recover(target)
+
+    def write(former: BankRecord | None) -> None:
+        number = max([0, *versions.kept(target), *([former.version] if former else [])]) + 1
+        with staged_directory(target, replace=former is not None) as staging:
+            (staging / "frames").mkdir()
+            for frame_id, jpeg in thumbnails.items():
+                (staging / thumbnail_name(frame_id)).write_bytes(jpeg)
+            if roi_png is not None:
+                (staging / "roi.png").write_bytes(roi_png)
+            (staging / "contact-sheet.jpg").write_bytes(contact_sheet)
+            write_tensors(staging / "features.safetensors", features)
+            fields = {
+                **record_fields,
+                **created_by(BANK_SCHEMA),
+                "version": number,
+                "previous": former.version if former else None,
+                "files": record_tree(staging),
+            }
+            record = make_record(BankRecord, fields, target / RECORD)
+            check_record(record, target / RECORD)
+            check_features(features, record, None, target / "features.safetensors")
+            (staging / RECORD).write_bytes(dump_record(record))
+            if former is not None:
+                versions.keep(target, former.version)
+
+    if replace and target.is_dir() and any(target.iterdir()):
+        with versions.locked(target):
+            write(_record_to_replace(target))
+            versions.prune(target, KEPT_VERSIONS)
+    else:
+        write(None)
+    return Bank.open(target)
+
+
+def undo_bank(path: Path, version: int | None = None) -> Bank:
+    """Bring back a former version of a bank; the present one is kept in its turn, under its own number.
+
+    Args:
+        path: the bank.
+        version: which one; None takes the one that the present one replaced.
+
+    Raises:
+        UsageError: that version is not kept, or there is nothing to undo.
+        FormatError: the former version is damaged; the present one stays.
+        OutputError: it cannot be written; the present one stays.
+    """
+    path = Path(path)
+    recover(path)
+    present = parse_record(BankRecord, _read_record(path), path / RECORD, schema=BANK_SCHEMA, remedy=_REMEDY)
+    kept = versions.kept(path)
+    wanted = present.previous if version is None else version
+    if wanted is None or wanted not in kept or wanted == present.version:
+        others = ", ".join(str(number) for number in kept if number != present.version) or "none"
+        what = "a former version to go back to" if version is None else f"version {version} to be kept"
+        msg = f"{path} is at version {present.version}: expected {what}, found {others}; choose one or enrol again"
+        raise UsageError(msg)
+    with versions.locked(path):
+        Bank.open(kept[wanted])
+        versions.keep(path, present.version)
+        with staged_directory(path, replace=True) as staging:
+            versions.link_tree(kept[wanted], staging)
+    return Bank.open(path)
+
+
+def _record_to_replace(target: Path) -> BankRecord:
+    """Record of the bank that is in the way, so that nothing but a bank is ever replaced."""
+    try:
+        return parse_record(BankRecord, _read_record(target), target / RECORD, schema=BANK_SCHEMA, remedy=_REMEDY)
+    except BadInputError as error:
+        msg = f"cannot replace {target}: expected a bank there, found something else; choose another place"
+        raise OutputError(msg) from error
+
+
+def _read_record(path: Path) -> bytes:
+    """Bytes of ``bank.json``."""
+    if not (path / RECORD).is_file():
+        msg = f"expected a bank (a directory with {RECORD}) at {path}, found none; make one with edgevand enroll"
+        raise BadInputError(msg)
+    return read_limited(path / RECORD, MAX_RECORD)
+
+
+def _read_mask(path: Path, width: int, height: int) -> NDArray[np.uint8]:
+    """A mask image of exactly this size, whose header is looked at before anything is decoded."""
+    data = path.read_bytes()
+    claimed = (int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"))
+    mask = None
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and claimed == (width, height):
+        import cv2
+
+        mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if mask is None or mask.shape != (height, width) or mask.dtype != np.uint8 or not np.isin(mask, (0, 255)).all():
+        msg = f"expected {path} to be a PNG mask of {width}x{height} with 0 and 255 only, found another; enrol again"
+        raise FormatError(msg)
+    return np.asarray(mask, np.uint8)

@@ -13,31 +13,41 @@ A bundle is a directory, immutable and camera-independent::
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from edgevand.errors import BadInputError, FormatError, OutputError, UsageError
+from edgevand.files import check_tree, read_limited, read_tensors, record_tree, staged_directory
+from edgevand.records import FileRecord, Record, created_by, dump_record, make_record, parse_record
+from edgevand.text_files import TEXT_SCHEMA, TextFile, read_text_file, write_text_file
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable, Mapping
 
-__all__ = ["BUNDLE_SCHEMA", "Bundle", "Manifest"]
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = [
+    "BUNDLE_SCHEMA",
+    "TEXT_SCHEMA",
+    "Bundle",
+    "FileRecord",
+    "Manifest",
+    "Record",
+    "TextFile",
+    "read_text_file",
+    "write_bundle",
+    "write_text_file",
+]
 
 BUNDLE_SCHEMA = "edgevand.bundle/1"
+MANIFEST = "manifest.json"
+MAX_MANIFEST = 4 << 20
 
 Activation = Literal["gelu", "quick-gelu", "none"]
-
-
-class Record(BaseModel):
-    """Strict, frozen JSON record: unknown fields are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class FileRecord(Record):
-    """One file of the directory."""
-
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    size: int = Field(ge=0, description="bytes")
 
 
 class ModelRecord(Record):
@@ -72,7 +82,11 @@ class StageRecord(Record):
 
 
 class GraphRecord(Record):
-    """The ONNX graph: inputs ``image`` (and ``text`` with heads), outputs ``embedding`` [N,D], ``tokens_<i>`` [N,P,C], ``logits_<i>`` [N,h,w]; all float32."""
+    """The ONNX graph, all float32.
+
+    Inputs ``image`` [N,3,H,W] and, with heads, ``text`` [2,D]; outputs ``embedding`` [N,D], ``tokens_<i>`` [N,P,C]
+    and, with heads, ``logits_<i>`` [N,h,w].
+    """
 
     file: str = "encoder.onnx"
     opset: int
@@ -80,7 +94,7 @@ class GraphRecord(Record):
 
 
 class ScoreRecord(Record):
-    """How the raw score is formed once a memory bank is given; without one it is text + zero-shot map, where present."""
+    """How the raw score is formed once a memory bank is given; without one: text + zero-shot map, where present."""
 
     terms: tuple[Literal["text", "zero-shot-map", "memory-map"], ...]
     image: Literal["max", "top1%"] = "max"
@@ -137,3 +151,213 @@ class Manifest(Record):
     def has_heads(self) -> bool:
         """Whether the bundle can draw a zero-shot map."""
         return any(stage.head for stage in self.stages)
+
+
+class Bundle:
+    """A bundle that was opened and checked. Immutable.
+
+    Attributes:
+        path: its directory.
+        manifest: its manifest.
+        hash: ``sha256:`` and the hex digest of the manifest's bytes, which names every other file by its hash.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, digest: str) -> None:
+        """Take what ``open`` has checked."""
+        self.path = path
+        self.manifest = manifest
+        self.hash = digest
+        self._text: TextFile | None = None
+        if manifest.text is not None:
+            self._text = read_text_file(path / manifest.text.file)
+            _check_text(self._text, manifest, path / manifest.text.file)
+            if set(self._text.objects) != set(manifest.text.objects):
+                msg = f"expected the objects {_listed(manifest.text.objects)} in {path / manifest.text.file}, found "
+                raise FormatError(msg + f"{_listed(self._text.objects)}; export the bundle again")
+
+    @classmethod
+    def open(cls, path: Path, *, verify: bool = True) -> Bundle:
+        """Open a bundle and hold it against its manifest.
+
+        Args:
+            path: the directory.
+            verify: compare every file's sha256 (about a second for each gigabyte); False compares sizes only.
+
+        Raises:
+            FormatError: it breaks the format; nothing of it is used.
+            BadInputError: there is none, or it cannot be read.
+        """
+        path = Path(path)
+        if not (path / MANIFEST).is_file():
+            msg = (
+                f"expected a bundle (a directory with {MANIFEST}) at {path}, found none; make one with edgevand export"
+            )
+            raise BadInputError(msg)
+        data = read_limited(path / MANIFEST, MAX_MANIFEST)
+        remedy = "export the bundle again with this version of edgevand"
+        manifest = parse_record(Manifest, data, path / MANIFEST, schema=BUNDLE_SCHEMA, remedy=remedy)
+        _check_manifest(manifest, path / MANIFEST)
+        check_tree(path, manifest.files, MANIFEST, verify=verify)
+        return cls(path, manifest, "sha256:" + hashlib.sha256(data).hexdigest())
+
+    @property
+    def graph_path(self) -> Path:
+        """The ONNX graph; its weights may lie beside it."""
+        return self.path / self.manifest.graph.file
+
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """Names of the objects whose text embeddings the bundle holds, in the order of the export."""
+        return () if self.manifest.text is None else self.manifest.text.objects
+
+    def texts(self, file: Path | None = None) -> dict[str, NDArray[np.float32]]:
+        """Text embeddings by object name, in the order of the export; empty for a bundle without text.
+
+        Args:
+            file: a text file (``export --text-only``) to take instead of the bundle's own.
+
+        Returns:
+            For each object [2, D] float32, rows (normal, abnormal), unit length.
+
+        Raises:
+            FormatError: the text file is damaged or was made with another checkpoint or activation.
+            BadInputError: it cannot be read.
+        """
+        if file is not None:
+            text = read_text_file(file)
+            _check_text(text, self.manifest, file)
+            return dict(text.objects)
+        return {} if self._text is None else {name: self._text.objects[name] for name in self.objects}
+
+    def text(self, name: str | None = None, *, file: Path | None = None) -> tuple[str, NDArray[np.float32]]:
+        """Text embedding of one object.
+
+        Args:
+            name: the object; None takes the only one, or the one called ``object``.
+            file: a text file to take instead of the bundle's own, as in ``texts``.
+
+        Returns:
+            The object's name and [2, D] float32, rows (normal, abnormal), unit length.
+
+        Raises:
+            UsageError: no such object; the sentence names those that there are.
+            FormatError: the text file is damaged or was made with another checkpoint or activation.
+        """
+        known = self.texts(file)
+        if not known:
+            msg = (
+                f"the bundle {self.path} holds no text embeddings, so no object can be chosen; export it with --object"
+            )
+            raise UsageError(msg)
+        if name is None:
+            name = next(iter(known)) if len(known) == 1 else "object"
+        if name not in known:
+            msg = f"expected an object among {_listed(known)}, found {name!r}; choose one or export it with --object"
+            raise UsageError(msg)
+        return name, known[name]
+
+    def golden(self) -> dict[str, NDArray[Any]]:
+        """The golden sample.
+
+        Returns:
+            ``image`` uint8 [G, height, width, 3] RGB, ``text`` [2, D] float32 where the graph has heads, and what
+            torch computed for them, float32, by the name of the graph's output.
+
+        Raises:
+            FormatError: a tensor is missing or has another shape than the manifest asks for.
+        """
+        path = self.path / self.manifest.golden
+        tensors = read_tensors(path)
+        frames = tensors["image"].shape[0] if "image" in tensors and tensors["image"].ndim else 0
+        wanted = _golden_shapes(self.manifest, frames)
+        for name in sorted(set(wanted) | set(tensors)):
+            found = (tensors[name].shape, str(tensors[name].dtype)) if name in tensors else None
+            if frames == 0 or wanted.get(name) != found:
+                msg = f"expected {path} to hold {name!r} as {wanted.get(name)}, found {found}; export the bundle again"
+                raise FormatError(msg)
+        return tensors
+
+
+def write_bundle(
+    target: Path, manifest_fields: Mapping[str, object], fill: Callable[[Path], object], *, replace: bool = False
+) -> Bundle:
+    """Write a bundle that appears whole or not at all.
+
+    Args:
+        target: its directory.
+        manifest_fields: every field of ``Manifest`` but schema, created, generator and files; records or JSON values.
+        fill: writes the files into the staging directory that it is given.
+        replace: take the place of a bundle that is there.
+
+    Returns:
+        The bundle, checked but not hashed a second time.
+
+    Raises:
+        OutputError: something else is already there, the place is not writable, the disk is full.
+        FormatError: what ``fill`` wrote does not fit the fields.
+    """
+    if replace and Path(target).is_dir() and any(Path(target).iterdir()) and not (Path(target) / MANIFEST).is_file():
+        msg = f"cannot replace {target}: it is a directory but no bundle; choose another place"
+        raise OutputError(msg)
+    with staged_directory(target, replace=replace) as staging:
+        fill(staging)
+        fields = {**manifest_fields, **created_by(BUNDLE_SCHEMA), "files": record_tree(staging)}
+        manifest = make_record(Manifest, fields, staging / MANIFEST)
+        (staging / MANIFEST).write_bytes(dump_record(manifest))
+        Bundle.open(staging, verify=False).golden()
+    return Bundle.open(target, verify=False)
+
+
+def _check_manifest(manifest: Manifest, path: Path) -> None:
+    """What the manifest's types cannot say: names that agree with each other."""
+    named = [manifest.graph.file, manifest.golden, *([manifest.text.file] if manifest.text else [])]
+    missing = [name for name in named if name not in manifest.files]
+    indices = [stage.index for stage in manifest.stages]
+    fault = None
+    if missing:
+        fault = f"the file {missing[0]} in files"
+    elif not indices or indices != sorted(set(indices)):
+        fault = f"at least one stage, in rising order, instead of {indices}"
+    elif any(side < 1 for stage in manifest.stages for side in stage.grid):
+        fault = "grids of at least one patch"
+    elif manifest.text is not None and len(set(manifest.text.objects)) != len(manifest.text.objects):
+        fault = "each object once"
+    if fault:
+        msg = f"{path}: expected {fault}; export the bundle again"
+        raise FormatError(msg)
+
+
+def _check_text(text: TextFile, manifest: Manifest, path: Path) -> None:
+    """Refuse text embeddings of another checkpoint, activation or width."""
+    pairs = (
+        ("weights", manifest.model.weights_sha256, text.weights_sha256),
+        ("activation", manifest.model.text_activation, text.activation),
+        ("width", manifest.embedding_dim, next(iter(text.objects.values())).shape[1]),
+    )
+    for what, wanted, found in pairs:
+        if wanted != found:
+            msg = (
+                f"expected text of the bundle's {what} {wanted} in {path}, found {found}; export it from the same model"
+            )
+            raise FormatError(msg)
+
+
+def _golden_shapes(manifest: Manifest, frames: int) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and dtype of every tensor of the golden sample."""
+    shapes: dict[str, tuple[tuple[int, ...], str]] = {
+        "image": ((frames, manifest.image.height, manifest.image.width, 3), "uint8"),
+        "embedding": ((frames, manifest.embedding_dim), "float32"),
+    }
+    if manifest.has_heads:
+        shapes["text"] = ((2, manifest.embedding_dim), "float32")
+    for stage in manifest.stages:
+        shapes[f"tokens_{stage.index}"] = ((frames, stage.grid[0] * stage.grid[1], stage.width), "float32")
+        if stage.head:
+            shapes[f"logits_{stage.index}"] = ((frames, *stage.grid), "float32")
+    return shapes
+
+
+def _listed(names: Mapping[str, object] | tuple[str, ...]) -> str:
+    """Names for a sentence."""
+    shown = [repr(name) for name in names]
+    return ", ".join(shown[:20]) + (f" and {len(shown) - 20} more" if len(shown) > 20 else "")  # noqa: PLR2004
