@@ -2,7 +2,7 @@
 
 The rule is the reference's (APRIL-GAN): RGB, squash to the bundle's image size with Pillow's antialiased bicubic filter
 (a = -0.5, aspect ratio not kept), /255, (x - mean) / std. OpenCV's resize is another filter and shifts scores, so
-Pillow itself does the resizing; only the way there is arranged so that a large picture needs little memory.
+Pillow itself does the resizing.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ __all__ = ["MAX_PIXELS", "load_image", "squash", "to_tensor"]
 MAX_PIXELS = 178_956_970
 """Largest picture that is read, in pixels (Pillow's own limit against decompression bombs): 16 384 x 10 922, say."""
 
-# Pillow warns from half of that limit on; a 12 000 x 9 000 scan is no attack, and the limit itself still holds.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# What Pillow has to say (a large scan may be an attack, a tag of a damaged file is skipped) is either an error here,
+# told in a sentence of our own, or harmless.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _BAND_PIXELS = 1 << 19
 _MAX_16_BITS = 0xFFFF
@@ -69,7 +70,8 @@ def load_image(path: Path | str) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as opened:
             opened.load()
-            return _to_bgr(_to_rgb(ImageOps.exif_transpose(opened), name))
+            ImageOps.exif_transpose(opened, in_place=True)
+            return _to_bgr(_to_rgb(opened, name))
     except FrameError:
         raise
     except _DECODE_ERRORS as error:
@@ -84,8 +86,7 @@ def load_image(path: Path | str) -> NDArray[np.uint8]:
 def squash(image_bgr: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Resize as ``PIL.Image.resize(size, BICUBIC)`` of the RGB picture does, bit for bit.
 
-    Pillow filters rows first and columns then, rounding to 8 bits between. A row needs nothing of its neighbours, so
-    the first pass runs over bands of rows and a large picture is never held a second time.
+    Pillow rounds to 8 bits between its two passes and, by version, chooses which comes first: hence its own resize.
 
     Args:
         image_bgr: (H, W, 3) uint8, BGR, 0..255.
@@ -99,14 +100,9 @@ def squash(image_bgr: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.ui
     """
     _check(image_bgr)
     height, width = image_bgr.shape[:2]
-    step = max(1, _BAND_PIXELS // width)
-    if step >= height:
-        return np.asarray(_pillow_rgb(image_bgr).resize(size, Image.Resampling.BICUBIC))
-    narrow = Image.new("RGB", (size[0], height))
-    for top in range(0, height, step):
-        band = _pillow_rgb(image_bgr[top : top + step])
-        narrow.paste(band.resize((size[0], band.height), Image.Resampling.BICUBIC), (0, top))
-    return np.asarray(narrow.resize(size, Image.Resampling.BICUBIC))
+    # "BGR" is the order of the bytes handed over: Pillow's picture is RGB.
+    rgb = Image.frombuffer("RGB", (width, height), np.ascontiguousarray(image_bgr), "raw", "BGR", 0, 1)
+    return np.asarray(rgb.resize(size, Image.Resampling.BICUBIC))
 
 
 def to_tensor(image_bgr: NDArray[np.uint8], image: ImageRecord) -> NDArray[np.float32]:
@@ -141,12 +137,6 @@ def _check(image_bgr: NDArray[np.uint8]) -> None:
         raise BadInputError(message)
 
 
-def _pillow_rgb(image_bgr: NDArray[np.uint8]) -> Image.Image:
-    """A Pillow RGB copy of a BGR array."""
-    height, width = image_bgr.shape[:2]
-    return Image.frombuffer("RGB", (width, height), np.ascontiguousarray(image_bgr), "raw", "BGR", 0, 1)
-
-
 def _to_rgb(picture: Image.Image, name: str) -> Image.Image:
     """Any Pillow mode as RGB."""
     if picture.mode in _DEEP_GREY:
@@ -177,8 +167,8 @@ def _to_bgr(picture: Image.Image) -> NDArray[np.uint8]:
     image = np.empty((height, width, 3), np.uint8)
     step = max(1, _BAND_PIXELS // width)
     for top in range(0, height, step):
-        bottom = min(height, top + step)
-        image[top:bottom] = np.asarray(picture.crop((0, top, width, bottom)))[:, :, ::-1]
+        band = picture.crop((0, top, width, min(height, top + step)))
+        image[top : top + step] = np.frombuffer(band.tobytes("raw", "BGR"), np.uint8).reshape(-1, width, 3)
     return image
 
 

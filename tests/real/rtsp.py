@@ -103,7 +103,7 @@ class RtspCamera:
 
 @pytest.fixture
 def rtsp_camera() -> Iterator[Callable[..., RtspCamera]]:
-    """A maker of started ``RtspCamera``s (its arguments), killed at the test's end. Skips without GStreamer's server."""
+    """A maker of started ``RtspCamera``s (its arguments), killed at the test's end. Skips without GStreamer."""
     if shutil.which(SYSTEM_PYTHON) is None:
         pytest.skip(f"no {SYSTEM_PYTHON} to run a GStreamer RTSP server with")
     probe = subprocess.run([SYSTEM_PYTHON, "-c", _PROBE], capture_output=True, text=True, check=False)

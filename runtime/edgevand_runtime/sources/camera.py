@@ -21,7 +21,7 @@ _CSI_DEFAULTS = {"width": 1920, "height": 1080, "fps": 30, "flip": 0}
 
 
 def camera_devices() -> list[str]:
-    """The video devices of this machine, ``/dev/video0`` and so on, by number; empty where the system has no such files."""
+    """The video devices of this machine, ``/dev/video0`` and so on, by number; empty where there are no such files."""
     found = [path.name for path in Path("/dev").glob("video*") if path.name[5:].isdigit()]
     return [f"/dev/{name}" for name in sorted(found, key=lambda name: int(name[5:]))]
 
@@ -106,7 +106,7 @@ def connect_gstreamer(uri: str, pipeline: str, open_timeout: float, read_timeout
     """
     if not has_backend(cv2.CAP_GSTREAMER):
         raise SourceError(
-            f"{redact(uri)} needs an OpenCV that was built with GStreamer but this one (cv2 {cv2.__version__}) was not: "
+            f"{redact(uri)} needs an OpenCV built with GStreamer, which this one (cv2 {cv2.__version__}) is not: "
             "on a Jetson use JetPack's own python3-opencv, elsewhere build OpenCV with -DWITH_GSTREAMER=ON, "
             "or name the camera by rtsp:// or /dev/videoN."
         )

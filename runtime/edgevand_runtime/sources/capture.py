@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 import numpy as np
@@ -40,14 +40,14 @@ class OpenCvCapture:
             done, image = self._capture.read()
         except cv2.error:  # drivers that deliver half a picture make OpenCV's colour conversion fail
             return None
-        return as_bgr(image) if done and image is not None and image.size else None
+        return as_bgr(image) if done and image.size else None
 
     def release(self) -> None:
         """See ``Capture.release``."""
         self._capture.release()
 
 
-def as_bgr(image: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8]:
+def as_bgr(image: NDArray[Any]) -> NDArray[np.uint8]:
     """A captured picture as (H, W, 3) uint8 BGR, whatever the driver delivers: grey, with alpha, 16 bits.
 
     Args:

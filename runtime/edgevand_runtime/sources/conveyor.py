@@ -142,8 +142,8 @@ def parse_conveyor(uri: str) -> ConveyorOptions:
         options = None
     if options is None or given or not _in_range(options):
         raise UsageError(
-            f"{uri} was expected to be test://conveyor?fps=10&frames=300&seed=0&defects=0.1&live=0 or a part of it, with "
-            "fps over 0 and up to 1000, frames of at least 1, defects from 0 to 1 and live 0 or 1: correct it."
+            f"{uri} was expected to be test://conveyor?fps=10&frames=300&seed=0&defects=0.1&live=0 or a part of it, "
+            "with fps over 0 and up to 1000, frames of at least 1, defects from 0 to 1 and live 0 or 1: correct it."
         )
     return options
 

@@ -39,35 +39,41 @@ def explain_refusal(url: str, timeout: float) -> str:
     parts = urlsplit(url)
     name = redact(url)
     try:
-        if parts.scheme == "rtsp":
-            return _judge(name, parts, _ask_rtsp(parts, timeout))
-        if parts.scheme in {"http", "https"}:
-            return _judge(name, parts, _ask_http(parts, timeout))
-        if parts.scheme not in {"udp", "srt"}:
-            _connect(parts, timeout).close()
-    except socket.gaierror:
+        return _judge(name, parts, *_ask(parts, timeout))
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return _unreachable(name, parts, error)
+
+
+def _ask(parts: SplitResult, timeout: float) -> tuple[int, str]:
+    """What the server says: a status code (200 where its kind has none) and a content type."""
+    if parts.scheme == "rtsp":
+        return _ask_rtsp(parts, timeout)
+    if parts.scheme in {"http", "https"}:
+        return _ask_http(parts, timeout)
+    if parts.scheme not in {"udp", "srt"}:
+        _connect(parts, timeout).close()
+    return 200, ""
+
+
+def _unreachable(name: str, parts: SplitResult, error: Exception) -> str:
+    """The sentence for a server that gave no answer."""
+    if isinstance(error, socket.gaierror):
         return f"The source {name} cannot be reached because the host {parts.hostname} is unknown: check its name."
-    except ConnectionRefusedError:
-        port = _port(parts)
+    if isinstance(error, ConnectionRefusedError):
         return (
-            f"The source {name} cannot be reached because nothing accepts connections at port {port} of "
+            f"The source {name} cannot be reached because nothing accepts connections at port {_port(parts)} of "
             f"{parts.hostname}: check that the camera is running and the port is right."
         )
-    except TimeoutError:
+    if isinstance(error, TimeoutError):
         return (
             f"The source {name} was expected to answer but {parts.hostname} does not: check the camera and the network."
         )
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = " ".join(str(getattr(error, "strerror", None) or error).split()).rstrip(".")
-        return (
-            f"The source {name} cannot be read ({reason or type(error).__name__}): check its address and the network."
-        )
-    return _no_video(name)
+    reason = " ".join(str(getattr(error, "strerror", None) or error).split()).rstrip(".") or type(error).__name__
+    return f"The source {name} cannot be read ({reason}): check its address and the network."
 
 
-def _judge(name: str, parts: SplitResult, answer: tuple[int, str]) -> str:
+def _judge(name: str, parts: SplitResult, status: int, content: str) -> str:
     """The sentence for a status code and a content type."""
-    status, content = answer
     if status in {_UNAUTHORISED, _FORBIDDEN}:
         if not parts.username:
             return (
@@ -76,7 +82,8 @@ def _judge(name: str, parts: SplitResult, answer: tuple[int, str]) -> str:
             )
         return f"The source {name} refuses the password or the user name: check both."
     if status in _MISSING:
-        return f"The source {name} is not there: {parts.hostname} answers, but knows no {parts.path or '/'}; check the path."
+        path = parts.path or "/"
+        return f"The source {name} is not there: {parts.hostname} answers but knows no {path}, check the path."
     if status >= _FAILED:
         return (
             f"The source {name} cannot be read because {parts.hostname} answers with error {status}: check the camera."

@@ -30,8 +30,8 @@ def check_url(url: str) -> None:
         usable = False
     if not usable:
         raise BadInputError(
-            f"{redact(url)} was expected to be an address like rtsp://user:password@host:554/path but has no usable host "
-            "or port: check it, and write special characters of a password as %40 (@), %2F (/), %3A (:)."
+            f"{redact(url)} was expected to be an address like rtsp://user:password@host:554/path but has no usable "
+            "host or port: check it, and write special characters of a password as %40 (@), %2F (/), %3A (:)."
         )
 
 
