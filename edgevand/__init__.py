@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from edgevand.bank import Bank
     from edgevand.bundle import Bundle
     from edgevand_runtime.detector import Detector
-    from edgevand_runtime.enroll import enroll
+    from edgevand_runtime.engines import open_engine
+    from edgevand_runtime.enroll import EnrolOptions, enroll
     from edgevand_runtime.frame import Frame
     from edgevand_runtime.results import Region, Result
     from edgevand_runtime.sources import open_source
@@ -33,12 +34,14 @@ __all__ = [
     "Bank",
     "Bundle",
     "Detector",
+    "EnrolOptions",
     "Frame",
     "Region",
     "Result",
     "__version__",
     "enroll",
     "errors",
+    "open_engine",
     "open_source",
 ]
 
@@ -46,10 +49,12 @@ _HOME_OF = {
     "Bank": "edgevand.bank",
     "Bundle": "edgevand.bundle",
     "Detector": "edgevand_runtime.detector",
+    "EnrolOptions": "edgevand_runtime.enroll",
     "Frame": "edgevand_runtime.frame",
     "Region": "edgevand_runtime.results",
     "Result": "edgevand_runtime.results",
     "enroll": "edgevand_runtime.enroll",
+    "open_engine": "edgevand_runtime.engines",
     "open_source": "edgevand_runtime.sources",
 }
 
