@@ -26,8 +26,6 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglo
 BLOCK = re.compile(
     r"(?P<comments>(?:^<!-- test: .*? -->\n)*)^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
-    r"(?P<comments>(?:^<!-- test: .*? -->\n)*)^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
-)
 REPLACE = re.compile(r'<!-- test: replace "(.*?)" with "(.*?)": \S.*? -->')
 SKIP = re.compile(r"<!-- test: skip: \S.*? -->")
 OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
