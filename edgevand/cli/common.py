@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 from edgevand.errors import UsageError
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from edgevand.bank import Bank
     from edgevand.bundle import Bundle
 
-__all__ = ["open_bank", "open_bundle", "print_json", "say"]
+__all__ = ["open_bank", "open_bundle", "open_pair", "print_json", "say"]
 
 
 def say(text: str, *, quiet: bool = False) -> None:
@@ -56,14 +56,51 @@ def open_bank(path: Path | None, bundle: Bundle | None = None, *, quiet: bool = 
         FormatError: the directory is no whole bank, or a bank of another bundle.
     """
     from edgevand.bank import Bank
+
+    return Bank.open(path or _newest_bank(quiet=quiet), bundle)
+
+
+@overload
+def open_pair(
+    bundle: Path | None, bank: Path | None, *, need_bank: Literal[True], quiet: bool = False
+) -> tuple[Bundle, Bank]: ...
+
+
+@overload
+def open_pair(
+    bundle: Path | None, bank: Path | None, *, need_bank: bool = False, quiet: bool = False
+) -> tuple[Bundle, Bank | None]: ...
+
+
+def open_pair(
+    bundle: Path | None, bank: Path | None, *, need_bank: bool = False, quiet: bool = False
+) -> tuple[Bundle, Bank | None]:
+    """Open bundle and bank, finding the one that is not named by the other (``models.open_models``).
+
+    Args:
+        bundle: its directory; None finds the bank's.
+        bank: its directory; None takes the newest, or with a bundle and without ``need_bank`` none.
+        need_bank: whether there must be one.
+        quiet: do not say which are used.
+
+    Raises:
+        UsageError: no bank where one is needed, or its bundle is not on this machine.
+        FormatError: a directory is no whole bundle or bank, or the bank belongs to another bundle.
+    """
+    from edgevand.cli.models import open_models
+
+    if need_bank and bank is None:
+        bank = _newest_bank(quiet=quiet)
+    return open_models(bundle, bank, quiet=quiet)
+
+
+def _newest_bank(*, quiet: bool) -> Path:
+    """The newest bank, told by its name."""
     from edgevand.home import newest_bank
 
-    chosen = path or newest_bank()
-    if chosen is None:
-        message = (
-            "expected a bank, found none on this machine; run `edgevand enroll --camera 0` first, or give --bank DIR"
-        )
-        raise UsageError(message)
-    if path is None:
-        say(f"edgevand: bank {chosen}", quiet=quiet)
-    return Bank.open(chosen, bundle)
+    newest = newest_bank()
+    if newest is None:
+        remedy = "run `edgevand enroll --camera 0` first, or give --bank DIR"
+        raise UsageError(f"expected a bank, found none on this machine; {remedy}")
+    say(f"edgevand: bank {newest}", quiet=quiet)
+    return newest
