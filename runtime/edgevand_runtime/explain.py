@@ -16,6 +16,7 @@ import numpy as np
 
 from edgevand.errors import UsageError
 from edgevand.files import write_atomic
+from edgevand_runtime.augment import augmented_copies
 from edgevand_runtime.explain_sheet import Cell, Pair, draw_sheet
 from edgevand_runtime.frame_files import write_jpeg
 from edgevand_runtime.preprocess import load_image
@@ -74,7 +75,7 @@ class Explainer:
         self._bank = detector.bank
         self._memory = detector.memory
         self._stages = detector.bundle.manifest.stages
-        self._thumbnails: dict[int, NDArray[np.uint8]] = {}
+        self._pictures: dict[tuple[int, int], NDArray[np.uint8]] = {}
 
     def write(self, stem: Path, item: Scored) -> str | None:
         """Write ``<stem>.jpg`` and ``<stem>.json`` for a frame.
@@ -158,7 +159,7 @@ class Explainer:
             peak=region.peak if item.result.map_threshold is not None else None,
             found=self._cell_of(first, first.found_at),
             expected=self._enrolled_cell(first),
-            expected_image=self._thumbnail(first.enrolled),
+            expected_image=self._picture(first),
             expected_name=f"enrolled frame {first.enrolled}" + (f", copy {first.copy}" if first.copy else ""),
             distance=first.distance,
         )
@@ -172,11 +173,14 @@ class Explainer:
         rows, columns = next(stage.grid for stage in self._stages if stage.index == one.stage)
         return Cell(at[1] / columns, at[0] / rows, 1 / columns, 1 / rows)
 
-    def _thumbnail(self, frame: int) -> NDArray[np.uint8]:
-        """The enrolled frame's picture, (H, W, 3) uint8 BGR; read once."""
-        if frame not in self._thumbnails:
-            self._thumbnails[frame] = load_image(self._bank.path / "frames" / f"{frame:04d}.jpg")
-        return self._thumbnails[frame]
+    def _picture(self, one: Nearest) -> NDArray[np.uint8]:
+        """The enrolled frame, or its augmented copy, that a patch is of: (H, W, 3) uint8 BGR; read once."""
+        key = (one.enrolled, one.copy)
+        if key not in self._pictures:
+            image = load_image(self._bank.thumbnail(one.enrolled))
+            copies = augmented_copies(image, self._bank.record.augment) if one.copy else []
+            self._pictures[key] = copies[one.copy - 1] if one.copy else image
+        return self._pictures[key]
 
 
 def _regions_of(item: Scored) -> tuple[Region, ...]:
