@@ -26,7 +26,7 @@ from edgevand.bank_checks import check_features, check_record, thumbnail_name
 from edgevand.errors import BadInputError, FormatError, OutputError, UsageError
 from edgevand.files import check_tree, read_limited, read_tensor_file, record_tree, staged_directory, write_tensors
 from edgevand.records import FileRecord, Record, created_by, dump_record, make_record, parse_record
-from edgevand.staging import recover
+from edgevand.staging import is_filled, recover
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -246,7 +246,7 @@ def write_bank(
             if former is not None:
                 versions.keep(target, former.version)
 
-    if replace and target.is_dir() and any(target.iterdir()):
+    if replace and is_filled(target):
         with versions.locked(target):
             write(_record_to_replace(target))
             versions.prune(target, KEPT_VERSIONS)
@@ -296,10 +296,8 @@ def _record_to_replace(target: Path) -> BankRecord:
 
 def _read_record(path: Path) -> bytes:
     """Bytes of ``bank.json``."""
-    if not (path / RECORD).is_file():
-        msg = f"expected a bank (a directory with {RECORD}) at {path}, found none; make one with edgevand enroll"
-        raise BadInputError(msg)
-    return read_limited(path / RECORD, MAX_RECORD)
+    absent = f"expected a bank (a directory with {RECORD}) at {path}, found none; make one with edgevand enroll"
+    return read_limited(path / RECORD, MAX_RECORD, absent)
 
 
 def _read_mask(path: Path, width: int, height: int) -> NDArray[np.uint8]:

@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from edgevand.errors import BadInputError, FormatError, OutputError, UsageError
+from edgevand.errors import FormatError, OutputError, UsageError
 from edgevand.files import check_tree, read_limited, read_tensors, record_tree, staged_directory
+from edgevand.onnx_locations import external_locations
 from edgevand.records import FileRecord, Record, created_by, dump_record, make_record, parse_record
+from edgevand.staging import is_filled
 from edgevand.text_files import TEXT_SCHEMA, TextFile, read_text_file, write_text_file
 
 if TYPE_CHECKING:
@@ -188,16 +190,13 @@ class Bundle:
             BadInputError: there is none, or it cannot be read.
         """
         path = Path(path)
-        if not (path / MANIFEST).is_file():
-            msg = (
-                f"expected a bundle (a directory with {MANIFEST}) at {path}, found none; make one with edgevand export"
-            )
-            raise BadInputError(msg)
-        data = read_limited(path / MANIFEST, MAX_MANIFEST)
+        absent = f"expected a bundle (a directory with {MANIFEST}) at {path}, found none; make one with edgevand export"
+        data = read_limited(path / MANIFEST, MAX_MANIFEST, absent)
         remedy = "export the bundle again with this version of edgevand"
         manifest = parse_record(Manifest, data, path / MANIFEST, schema=BUNDLE_SCHEMA, remedy=remedy)
         _check_manifest(manifest, path / MANIFEST)
         check_tree(path, manifest.files, MANIFEST, verify=verify)
+        _check_graph(manifest, path / manifest.graph.file)
         return cls(path, manifest, "sha256:" + hashlib.sha256(data).hexdigest())
 
     @property
@@ -296,7 +295,7 @@ def write_bundle(
         OutputError: something else is already there, the place is not writable, the disk is full.
         FormatError: what ``fill`` wrote does not fit the fields.
     """
-    if replace and Path(target).is_dir() and any(Path(target).iterdir()) and not (Path(target) / MANIFEST).is_file():
+    if replace and is_filled(target) and not (Path(target) / MANIFEST).is_file():
         msg = f"cannot replace {target}: it is a directory but no bundle; choose another place"
         raise OutputError(msg)
     with staged_directory(target, replace=replace) as staging:
@@ -325,6 +324,15 @@ def _check_manifest(manifest: Manifest, path: Path) -> None:
     if fault:
         msg = f"{path}: expected {fault}; export the bundle again"
         raise FormatError(msg)
+
+
+def _check_graph(manifest: Manifest, path: Path) -> None:
+    """Refuse a graph whose weights lie in a file that the manifest does not list, inside the directory or outside."""
+    folder = manifest.graph.file.rpartition("/")
+    for location in sorted(external_locations(path)):
+        if f"{folder[0]}{folder[1]}{location}" not in manifest.files:
+            msg = f"expected the weights of {path} in a listed file, found {location!r} named; do not use this copy"
+            raise FormatError(msg)
 
 
 def _check_text(text: TextFile, manifest: Manifest, path: Path) -> None:

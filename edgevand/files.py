@@ -48,8 +48,13 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def read_limited(path: Path, limit: int) -> bytes:
+def read_limited(path: Path, limit: int, absent: str | None = None) -> bytes:
     """Bytes of a small file.
+
+    Args:
+        path: the file.
+        limit: the most bytes it may have.
+        absent: the sentence for a file that is not there; None says that it cannot be read.
 
     Raises:
         FormatError: it is larger than ``limit`` bytes.
@@ -59,6 +64,8 @@ def read_limited(path: Path, limit: int) -> bytes:
         with path.open("rb") as file:
             data = file.read(limit + 1)
     except OSError as error:
+        if absent is not None and isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            raise BadInputError(absent) from error
         msg = f"cannot read {path}: {error.strerror}; check the path and its permissions"
         raise BadInputError(msg) from error
     if len(data) > limit:

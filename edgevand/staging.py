@@ -26,7 +26,7 @@ from edgevand.errors import OutputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["output_error", "recover", "staged_directory", "write_atomic"]
+__all__ = ["is_filled", "output_error", "recover", "staged_directory", "write_atomic"]
 
 _REASONS = {
     errno.ENOSPC: "the disk is full; free some space or choose another place",
@@ -52,6 +52,22 @@ def output_error(target: Path, error: OSError) -> OutputError:
     """Say in one sentence why ``target`` cannot be written, and what to do."""
     reason = _REASONS.get(error.errno or 0, f"{error.strerror or error}; choose another place")
     return OutputError(f"cannot write {target}: {reason}")
+
+
+def is_filled(target: Path) -> bool:
+    """Whether something is in the way of a new directory: a file, or a directory that is not empty.
+
+    Raises:
+        OutputError: it cannot be looked at.
+    """
+    try:
+        return any(Path(target).iterdir())
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError:
+        return True
+    except OSError as error:
+        raise output_error(target, error) from error
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -94,8 +110,8 @@ def staged_directory(target: Path, *, replace: bool = False) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         recover(target)
-        if not replace:
-            _refuse_existing(target)
+        if not replace and is_filled(target):
+            raise FileExistsError(errno.EEXIST, "exists", str(target))
         _remove_stale(target)
         staging, lock = _locked_staging(target)
     except OSError as error:
@@ -120,7 +136,7 @@ def recover(target: Path) -> None:
     """
     target = Path(os.path.realpath(target))
     for _ in range(_RECOVERY_CHECKS):
-        formers = [] if target.exists() else _siblings(target, "former")
+        formers = [] if _exists(target) else _siblings(target, "former")
         if not formers:
             return
         partials = _siblings(target, "partial")
@@ -131,10 +147,13 @@ def recover(target: Path) -> None:
             time.sleep(0.005)  # a living writer stands between its two renames and is about to finish
 
 
-def _refuse_existing(target: Path) -> None:
-    """Raise FileExistsError unless the target is absent or an empty directory."""
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise FileExistsError(errno.EEXIST, "exists", str(target))
+def _exists(path: Path) -> bool:
+    """Whether something bears this name; False also where that cannot be found out."""
+    try:
+        path.lstat()
+    except OSError:
+        return False
+    return True
 
 
 def _siblings(target: Path, suffix: str) -> list[Path]:
@@ -154,7 +173,7 @@ def _remove_stale(target: Path) -> None:
         with _lock_of_dead(partial) as dead:
             if dead:
                 shutil.rmtree(partial, ignore_errors=True)
-    if target.exists():
+    if _exists(target):
         for former in _siblings(target, "former"):
             shutil.rmtree(former, ignore_errors=True)
 
@@ -199,7 +218,7 @@ def _locked_staging(target: Path) -> tuple[Path, int]:
 
 def _move_into_place(staging: Path, target: Path, *, replace: bool) -> None:
     """Give the staging directory the target's name; with ``replace`` the old one ends up under the staging name."""
-    if replace and target.exists():
+    if replace and _exists(target):
         if not target.is_dir():
             raise FileExistsError(errno.EEXIST, "exists", str(target))
         if not _exchange(staging, target):

@@ -46,7 +46,7 @@ class TensorFile(NamedTuple):
 
 
 def read_tensors(path: Path, *, max_header: int = MAX_HEADER) -> dict[str, NDArray[Any]]:
-    """Tensors of a safetensors file as read-only arrays: uint8, float16, float32 or int64, of any shape.
+    """Tensors of a safetensors file as read-only arrays: uint8, float16, float32 or int64, none empty.
 
     Raises:
         FormatError: the file is cut off or its header claims what is not there.
@@ -124,7 +124,7 @@ def _views(path: Path, header: dict[str, Any], data: memoryview) -> dict[str, ND
         size = dtype.itemsize
         for side in shape:
             size *= side
-        if begin != position or end - begin != size:
+        if begin != position or end - begin != size or size == 0:
             wanted = f"tensor {name!r} at the bytes {position} to {position + size}"
             raise _broken(path, wanted, f"{begin} to {end}")
         position = end
