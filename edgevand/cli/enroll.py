@@ -26,14 +26,14 @@ from edgevand.errors import UsageError
 if TYPE_CHECKING:
     from edgevand.bank import Bank
     from edgevand.bundle import Bundle
-    from edgevand_runtime.enroll import EnrolOptions, Enrolment
+    from edgevand_runtime.enroll import Enrolment, EnrolOptions
     from edgevand_runtime.shots import RefusedFrame, Shot
 
 _DEFAULT_SHOTS = 8
 _DEFAULT_RATE = 0.01
 
 
-def enroll(  # noqa: PLR0913 - one parameter for each option
+def enroll(
     source: SourceOption = None,
     bundle: BundleOption = None,
     shots: Annotated[
@@ -47,7 +47,8 @@ def enroll(  # noqa: PLR0913 - one parameter for each option
         typer.Option(metavar="SECONDS", help="Least time between frames of a video or camera (default 0.5)."),
     ] = None,
     roi: Annotated[
-        str | None, typer.Option(metavar="X,Y,W,H|MASK", help="Region to look at: pixels of the frame, or a mask image.")
+        str | None,
+        typer.Option(metavar="X,Y,W,H|MASK", help="Region to look at: pixels of the frame, or a mask image."),
     ] = None,
     false_alarm_rate: Annotated[
         float | None, typer.Option(metavar="R", help="Wanted false alarms per frame (default 0.01).")
@@ -71,7 +72,13 @@ def enroll(  # noqa: PLR0913 - one parameter for each option
 ) -> None:
     """Build a bank from normal frames of one camera."""
     edits = [name for name, given in (("--append", append), ("--remove", bool(remove)), ("--undo", undo)) if given]
-    fixed = {"--roi": roi, "--object": object_name, "--augment": augment, "--false-alarm-rate": false_alarm_rate, "-o": output}
+    fixed = {
+        "--roi": roi,
+        "--object": object_name,
+        "--augment": augment,
+        "--false-alarm-rate": false_alarm_rate,
+        "-o": output,
+    }
     _check_usage(edits, [name for name, value in fixed.items() if value is not None])
     if undo:
         _undo(bank, json=json, quiet=quiet)
@@ -82,8 +89,17 @@ def enroll(  # noqa: PLR0913 - one parameter for each option
 
         _report(remove_frames(edited, opened, remove), json=json, quiet=quiet)
         return
-    options = _options(shots, take_all, interval, object_name, text, roi, false_alarm_rate, augment)
-    edited = None
+    options = _options(
+        shots=shots,
+        take_all=take_all,
+        interval=interval,
+        object_name=object_name,
+        text=text,
+        roi=roi,
+        false_alarm_rate=false_alarm_rate,
+        augment=augment,
+    )
+    edited: Bank | None = None
     if append:
         opened, edited = open_pair(bundle, bank, need_bank=True, quiet=quiet or json)
     else:
@@ -97,11 +113,15 @@ def _check_usage(edits: list[str], fixed: list[str]) -> None:
         message = f"Expected one of --append, --remove and --undo, found {' and '.join(edits)}; do one after the other."
         raise UsageError(message)
     if edits and fixed:
-        message = f"Expected {edits[0]} to keep the bank's own settings, found {', '.join(fixed)} beside it; leave that out or enrol anew."
+        message = (
+            f"Expected {edits[0]} to keep the bank's own settings, found {', '.join(fixed)} beside it; leave that out "
+            "or enrol anew."
+        )
         raise UsageError(message)
 
 
-def _options(  # noqa: PLR0913 - one parameter for each option
+def _options(
+    *,
     shots: int | None,
     take_all: bool,
     interval: float | None,
@@ -129,7 +149,7 @@ def _options(  # noqa: PLR0913 - one parameter for each option
     )
 
 
-def _take(  # noqa: PLR0913 - what the command was given
+def _take(
     source: str | None,
     bundle: Bundle,
     bank: Bank | None,
@@ -148,7 +168,9 @@ def _take(  # noqa: PLR0913 - what the command was given
 
     if source is None:
         if bank is None:
-            message = "Expected a source of normal frames, found none; give --camera 0, a video or a folder of good parts."
+            message = (
+                "Expected a source of normal frames, found none; give --camera 0, a video or a folder of good parts."
+            )
             raise UsageError(message)
         source = full_source(bank.record.source)
     target = output or home() / "banks" / _slug(source)
@@ -208,9 +230,19 @@ def _undo(path: Path | None, *, json: bool, quiet: bool) -> None:
 
     restored = undo_bank(open_bank(path, quiet=quiet or json).path)
     if json:
-        print_json({"schema": "edgevand.enrolment/1", "bank": str(restored.path), "hash": restored.hash, "version": restored.record.version})
+        print_json(
+            {
+                "schema": "edgevand.enrolment/1",
+                "bank": str(restored.path),
+                "hash": restored.hash,
+                "version": restored.record.version,
+            }
+        )
         return
-    say(f"back to version {restored.record.version} with {len(restored.record.frames)} frames: {restored.path}", quiet=quiet)
+    say(
+        f"back to version {restored.record.version} with {len(restored.record.frames)} frames: {restored.path}",
+        quiet=quiet,
+    )
 
 
 def _slug(source: str) -> str:

@@ -1,4 +1,7 @@
-"""Augmented copies for the memory bank: a part that arrives in any pose is normal in any pose (AnomalyDINO, "agnostic")."""
+"""Augmented copies for the memory bank: a part that arrives in any pose is normal in any pose.
+
+The rotations are those of AnomalyDINO's "agnostic" setting.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ A line has no labelled defects on its first day. Every enrolled frame is scored 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -88,10 +88,9 @@ def calibrate(image_scores: Sequence[float], map_scores: Sequence[float], rate: 
         rate: wanted false-alarm rate per frame, in (0, 1).
     """
     n = len(image_scores)
+    kind: Literal["conformal", "extrapolated", "none"] = "conformal" if n >= frames_for_rate(rate) else "extrapolated"
     if n < MIN_GROUPS:
         kind = "none"
-    else:
-        kind = "conformal" if n >= frames_for_rate(rate) else "extrapolated"
     limits = [None if kind == "none" else _limit(scores, rate, kind) for scores in (image_scores, map_scores)]
     return CalibrationRecord(
         kind=kind,
@@ -123,7 +122,7 @@ def manual_limit(threshold: float, calibrated: LimitRecord | None) -> LimitRecor
 
 
 def calibrated_score(raw: float, limit: LimitRecord) -> float:
-    """1 / (1 + exp(-(ln raw - ln threshold) / sd)): in [0, 1], 0.5 at the threshold, monotone in the raw score."""
+    """1 / (1 + exp(-(ln raw - ln threshold) / sd)): in [0, 1], 0.5 at the threshold, monotone."""
     z = (math.log(max(raw, _SMALLEST)) - math.log(limit.threshold)) / limit.sd
     return 1 / (1 + math.exp(-z)) if z >= 0 else math.exp(z) / (1 + math.exp(z))
 
@@ -145,7 +144,7 @@ def promise(calibration: CalibrationRecord) -> str:
     more = frames_for_rate(rate) - n
     if calibration.kind == "none":
         return (
-            f"{frames}: no threshold can be set below {MIN_GROUPS}, so scores stay raw and nothing is called anomalous; "
+            f"{frames}: no threshold can be set below {MIN_GROUPS}: scores stay raw and nothing is called anomalous; "
             f"append {MIN_GROUPS - n} more for an extrapolated threshold, {more} for a proven one at {rate:.2%}."
         )
     return (

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from numpy.typing import NDArray
+    from typing_extensions import Self
 
     from edgevand.bank import Bank, LimitRecord
     from edgevand.bundle import Bundle
@@ -71,10 +72,15 @@ class Detector:
         self.engine = engine
         self.camera = camera
         manifest = bundle.manifest
-        self.memory = None if bank is None else MemoryBank([bank.features[f"tokens_{s.index}"] for s in manifest.stages])
+        self.memory = (
+            None if bank is None else MemoryBank([bank.features[f"tokens_{s.index}"] for s in manifest.stages])
+        )
         self.object_name, self._text = _text_of(bundle, bank, object_name, text_file)
         if self.memory is None and self._text is None:
-            message = "Expected a bank or text embeddings to score with, found neither; enrol normal frames with edgevand enroll."
+            message = (
+                "Expected a bank or text embeddings to score with, found neither; enrol normal frames with edgevand "
+                "enroll."
+            )
             raise UsageError(message)
         size = (manifest.image.height, manifest.image.width)
         inside = None if bank is None else roi_at_image_size(bank.roi_mask(), size)
@@ -154,7 +160,7 @@ class Detector:
         """Free the engine."""
         self.engine.close()
 
-    def __enter__(self) -> Detector:
+    def __enter__(self) -> Self:
         """Return itself."""
         return self
 
@@ -169,9 +175,7 @@ class Detector:
         score = None if limit is None else calibrated_score(raw.raw_score, limit)
         map_limit = self._limit_of_map(raw)
         regions = (
-            find_regions(
-                raw.raw_map, map_limit.threshold, frame.size, lambda peak: calibrated_score(peak, map_limit)
-            )
+            find_regions(raw.raw_map, map_limit.threshold, frame.size, lambda peak: calibrated_score(peak, map_limit))
             if raw.raw_map is not None and map_limit is not None
             else ()
         )
@@ -226,7 +230,9 @@ def roi_at_image_size(mask: NDArray[np.uint8] | None, size: tuple[int, int]) -> 
         return None
     inside: NDArray[np.bool_] = cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_AREA) >= 128  # noqa: PLR2004 - half of 255
     if not inside.any():
-        message = f"Expected a region of interest of at least one pixel at {size[1]}x{size[0]}, found none; draw it larger."
+        message = (
+            f"Expected a region of interest of at least one pixel at {size[1]}x{size[0]}, found none; draw it larger."
+        )
         raise BadInputError(message)
     return inside
 
@@ -234,28 +240,14 @@ def roi_at_image_size(mask: NDArray[np.uint8] | None, size: tuple[int, int]) -> 
 def choose_text(
     bundle: Bundle, object_name: str | None, text_file: Path | None
 ) -> tuple[str | None, NDArray[np.float32] | None]:
-    """Object and text embeddings to work with: the one asked for, the only one, or ``object``.
+    """Object and text embeddings to work with; see ``Bundle.text``.
 
     Returns:
         The object's name and its (2, D) rows (normal, abnormal), or (None, None) for a bundle without text.
     """
-    known = bundle.texts(text_file)
-    if not known:
-        if object_name is not None:
-            message = f"Expected text embeddings for --object {object_name}, found none in the bundle; give --text FILE."
-            raise UsageError(message)
+    if object_name is None and not bundle.texts(text_file):
         return None, None
-    name = object_name
-    if name is None:
-        name = next(iter(known)) if len(known) == 1 else "object"
-    if name not in known:
-        asked = "no --object" if object_name is None else f"--object {object_name}"
-        message = (
-            f"Expected one of the objects {', '.join(known)}, found {asked}; "
-            "choose one or embed a new one with edgevand export --text-only."
-        )
-        raise UsageError(message)
-    return name, known[name]
+    return bundle.text(object_name, file=text_file)
 
 
 def _text_of(
@@ -279,7 +271,10 @@ def _limits(bank: Bank | None, threshold: float | None) -> tuple[LimitRecord | N
     image, map_ = (None, None) if calibration is None else (calibration.image, calibration.map)
     if threshold is not None:
         if not threshold > 0 or not np.isfinite(threshold):
-            message = f"Expected --threshold to be a raw score above 0, found {threshold}; read raw_score in the results first."
+            message = (
+                f"Expected --threshold to be a raw score above 0, found {threshold}; read raw_score in the results "
+                "first."
+            )
             raise UsageError(message)
         return manual_limit(threshold, image), map_, "manual"
     return image, map_, "none" if calibration is None else calibration.kind

@@ -6,21 +6,17 @@ the encoder said of every frame is kept in the bank, so that appending and remov
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
-from PIL import Image
 
-from edgevand.bank import write_bank
-from edgevand.errors import BadInputError, UsageError
-from edgevand_runtime.calibration import MIN_GROUPS, promise
-from edgevand_runtime.contact_sheet import Cell, draw_contact_sheet
+from edgevand.errors import UsageError
+from edgevand_runtime.bank_writer import Enrolment, decoded, thumbnail, write_calibrated
+from edgevand_runtime.calibration import MIN_GROUPS
 from edgevand_runtime.detector import choose_text, roi_at_image_size
-from edgevand_runtime.features import Features, calibrate_features, encode_frame, leave_one_out, stack
+from edgevand_runtime.features import Features, encode_frame, leave_one_out, stack
 from edgevand_runtime.frame import iso_time
 from edgevand_runtime.quality import Look, Refusal, blurred, look_at
 from edgevand_runtime.shots import STREAM_INTERVAL, RefusedFrame, Shot, ShotTaker
@@ -47,7 +43,6 @@ _OUT_OF_PLACE = 2.0
 Among normal frames of one scene the largest was at most 1.5 times the second (docs/enrolment.md).
 """
 
-_LONG_SIDE, _JPEG_QUALITY = 1280, 92
 
 @dataclass(frozen=True, slots=True)
 class EnrolOptions:
@@ -81,58 +76,21 @@ class EnrolOptions:
             message = f"Expected --shots of at least 1, found {self.shots}; ten good parts are a fine start."
             raise UsageError(message)
         if not 0 < self.false_alarm_rate < 1:
-            message = f"Expected --false-alarm-rate between 0 and 1, found {self.false_alarm_rate}; 0.01 is one frame in a hundred."
+            message = (
+                f"Expected --false-alarm-rate between 0 and 1, found {self.false_alarm_rate}; 0.01 is one frame in a "
+                "hundred."
+            )
             raise UsageError(message)
         if not (math.isfinite(self.interval) and self.interval >= 0):
             message = f"Expected --interval of 0 or more seconds, found {self.interval}; 0.5 is the default."
             raise UsageError(message)
         unknown = set(self.augment) - {"rotate", "flip"}
         if unknown:
-            message = f"Expected --augment rotate, flip or rotate,flip, found {', '.join(sorted(unknown))}; leave it out for fixed views."
+            message = (
+                f"Expected --augment rotate, flip or rotate,flip, found {', '.join(sorted(unknown))}; leave it out "
+                "for fixed views."
+            )
             raise UsageError(message)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Enrolment:
-    """What came of it.
-
-    Attributes:
-        bank: as written.
-        shots: frames taken now.
-        refused: frames refused now.
-        skipped: frames passed over for too little spacing.
-        warnings: sentences that a person should read.
-    """
-
-    bank: Bank
-    shots: tuple[Shot, ...]
-    refused: tuple[RefusedFrame, ...]
-    skipped: int
-    warnings: tuple[str, ...]
-
-    @property
-    def promise(self) -> str:
-        """One line: what this many frames can promise."""
-        return promise(self.bank.record.calibration)
-
-    def to_json(self) -> dict[str, Any]:
-        """``edgevand.enrolment/1``."""
-        record = self.bank.record
-        return {
-            "schema": "edgevand.enrolment/1",
-            "bank": str(self.bank.path),
-            "hash": self.bank.hash,
-            "bundle": record.bundle,
-            "version": record.version,
-            "object": record.object,
-            "frames": [frame.model_dump() for frame in record.frames],
-            "refused": [{"source": r.source, "frame": r.index, "reason": r.reason} for r in self.refused],
-            "skipped": self.skipped,
-            "calibration": record.calibration.model_dump(),
-            "promise": self.promise,
-            "warnings": list(self.warnings),
-            "contact_sheet": str(self.bank.path / "contact-sheet.jpg"),
-        }
 
 
 def enroll(
@@ -181,7 +139,7 @@ def enroll(
         "interval": options.interval,
     }
     records = _records(taker.shots, first=1)
-    return _write(
+    return write_calibrated(
         bundle,
         target,
         fields,
@@ -190,7 +148,9 @@ def enroll(
         options.false_alarm_rate,
         roi_mask=None if options.roi is None else options.roi.mask(size),
         roi_png=None if options.roi is None else options.roi.png,
-        thumbnails={record["id"]: _jpeg(shot.frame.image) for record, shot in zip(records, taker.shots, strict=True)},
+        thumbnails={
+            record["id"]: thumbnail(shot.frame.image) for record, shot in zip(records, taker.shots, strict=True)
+        },
         taker=taker,
         replace=replace,
     )
@@ -221,13 +181,16 @@ def append_frames(
         augment=record.augment,
     )
     thumbnails = _thumbnails(bank)
-    looks = [(look_at(_decoded(thumbnails[frame.id])), frame.group) for frame in record.frames]
+    looks = [(look_at(decoded(thumbnails[frame.id])), frame.group) for frame in record.frames]
     session = _Session(bundle, engine, bank.features.get("text"), options, known=looks, size=record.frame_size)
     taker = session.take(source, options.shots, told)
     added = session.features(taker.shots)
-    features = {name: np.concatenate([tensor, added[name]]) if name in added else tensor for name, tensor in bank.features.items()}
+    features = {
+        name: np.concatenate([tensor, added[name]]) if name in added else tensor
+        for name, tensor in bank.features.items()
+    }
     new = _records(taker.shots, first=max(frame.id for frame in record.frames) + 1)
-    thumbnails |= {entry["id"]: _jpeg(shot.frame.image) for entry, shot in zip(new, taker.shots, strict=True)}
+    thumbnails |= {entry["id"]: thumbnail(shot.frame.image) for entry, shot in zip(new, taker.shots, strict=True)}
     return _rewrite(bank, bundle, [*(frame.model_dump() for frame in record.frames), *new], features, thumbnails, taker)
 
 
@@ -242,7 +205,10 @@ def remove_frames(bank: Bank, bundle: Bundle, ids: Collection[int]) -> Enrolment
     unknown = sorted(set(ids) - {frame.id for frame in frames})
     if unknown:
         known = ", ".join(str(frame.id) for frame in frames)
-        message = f"Expected --remove with frames of the bank ({known}), found {', '.join(map(str, unknown))}; see its contact sheet."
+        message = (
+            f"Expected --remove with frames of the bank ({known}), found {', '.join(map(str, unknown))}; see its "
+            "contact sheet."
+        )
         raise UsageError(message)
     keep = [position for position, frame in enumerate(frames) if frame.id not in ids]
     if not keep:
@@ -251,7 +217,9 @@ def remove_frames(bank: Bank, bundle: Bundle, ids: Collection[int]) -> Enrolment
     features = {name: tensor if name == "text" else tensor[keep] for name, tensor in bank.features.items()}
     thumbnails = _thumbnails(bank)
     records = [frames[position].model_dump() for position in keep]
-    return _rewrite(bank, bundle, records, features, {record["id"]: thumbnails[record["id"]] for record in records}, None)
+    return _rewrite(
+        bank, bundle, records, features, {record["id"]: thumbnails[record["id"]] for record in records}, None
+    )
 
 
 class _Session:
@@ -326,7 +294,9 @@ class _Session:
             return found
         scores = [raw.raw_score for raw in leave_one_out(self._manifest, self._with_text(shots), groups, self._inside)]
         worst = int(np.argmax(scores))
-        limit = _OUT_OF_PLACE * max(score for score, group in zip(scores, groups, strict=True) if group != groups[worst])
+        limit = _OUT_OF_PLACE * max(
+            score for score, group in zip(scores, groups, strict=True) if group != groups[worst]
+        )
         if scores[worst] > limit:
             found.append((shots[worst], Refusal("out of place", scores[worst], limit, "score against the others")))
         return found
@@ -350,7 +320,7 @@ def _rewrite(
         name: getattr(record, name)
         for name in ("method", "object", "source", "frame_size", "roi", "augment", "interval")
     }
-    return _write(
+    return write_calibrated(
         bundle,
         bank.path,
         fields,
@@ -363,76 +333,6 @@ def _rewrite(
         taker=taker,
         replace=True,
     )
-
-
-def _write(  # noqa: PLR0913 - everything a bank is made of
-    bundle: Bundle,
-    target: Path,
-    fields: dict[str, Any],
-    records: Sequence[dict[str, Any]],
-    features: Features,
-    rate: float,
-    *,
-    roi_mask: NDArray[np.uint8] | None,
-    roi_png: bytes | None,
-    thumbnails: dict[int, bytes],
-    taker: ShotTaker | None,
-    replace: bool,
-) -> Enrolment:
-    """Calibrate, draw the contact sheet and write the bank."""
-    image = bundle.manifest.image
-    inside = roi_at_image_size(roi_mask, (image.height, image.width))
-    groups = [record["group"] for record in records]
-    calibration = calibrate_features(bundle.manifest, features, groups, inside, rate)
-    refused = () if taker is None else tuple(taker.refused)
-    bank = write_bank(
-        target,
-        {**fields, "bundle": bundle.hash, "frames": tuple(records), "calibration": calibration},
-        features,
-        thumbnails=thumbnails,
-        roi_png=roi_png,
-        contact_sheet=_contact_sheet(records, thumbnails, refused),
-        replace=replace,
-    )
-    return Enrolment(
-        bank=bank,
-        shots=() if taker is None else tuple(taker.shots),
-        refused=refused,
-        skipped=0 if taker is None else taker.skipped,
-        warnings=_warnings(bundle, groups),
-    )
-
-
-def _warnings(bundle: Bundle, groups: Sequence[int]) -> tuple[str, ...]:
-    """What a person should know beside the promise."""
-    warnings = []
-    independent = len(set(groups))
-    if independent < len(groups):
-        copies = len(groups) - independent
-        warnings.append(
-            f"The scene stood still: {copies} of {len(groups)} frames are near-copies and count as no new evidence "
-            f"of what varies, so calibration rests on {independent}; append frames of other parts, or from another hour."
-        )
-    if not bundle.manifest.has_heads:
-        warnings.append("The bundle has no heads, so there is no zero-shot map: maps come from the memory bank alone.")
-    return tuple(warnings)
-
-
-def _contact_sheet(
-    records: Sequence[dict[str, Any]], thumbnails: dict[int, bytes], refused: Sequence[RefusedFrame]
-) -> bytes:
-    cells = [
-        Cell(_decoded(thumbnails[record["id"]]), f"{record['id']} · frame {record['frame']}, group {record['group']}", taken=True)
-        for record in records
-    ]
-    pictured = [refusal for refusal in refused if refusal.frame is not None]
-    cells += [
-        Cell(refusal.frame.image, f"frame {refusal.index}: {refusal.reason}", taken=False)
-        for refusal in pictured
-        if refusal.frame is not None
-    ]
-    title = f"{len(records)} frames enrolled, {len(refused)} refused"
-    return draw_contact_sheet(title, cells, unseen=len(refused) - len(pictured))
 
 
 def _records(shots: Sequence[Shot], first: int) -> list[dict[str, Any]]:
@@ -449,23 +349,5 @@ def _records(shots: Sequence[Shot], first: int) -> list[dict[str, Any]]:
     ]
 
 
-def _jpeg(image: NDArray[np.uint8]) -> bytes:
-    """A thumbnail for contact sheet and explanations: at most 1280 px on the long side."""
-    picture = Image.fromarray(image[..., ::-1])
-    picture.thumbnail((_LONG_SIDE, _LONG_SIDE))
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=_JPEG_QUALITY)
-    return buffer.getvalue()
-
-
 def _thumbnails(bank: Bank) -> dict[int, bytes]:
-    return {frame.id: (bank.path / "frames" / f"{frame.id:04d}.jpg").read_bytes() for frame in bank.record.frames}
-
-
-def _decoded(jpeg: bytes) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 BGR."""
-    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        message = "Expected the bank's thumbnails to be JPEG pictures, found one that cannot be decoded; enrol anew."
-        raise BadInputError(message)
-    return np.asarray(image, np.uint8)
+    return {frame.id: bank.thumbnail(frame.id).read_bytes() for frame in bank.record.frames}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Features", "calibrate_features", "encode_frame", "leave_one_out", "stack"]
 
-Features = dict[str, "NDArray[np.generic]"]
+Features = dict[str, "NDArray[Any]"]
 """Tensors of ``features.safetensors`` by name; of one frame without the leading axis."""
 
 _BATCH = 4
@@ -58,8 +58,8 @@ def encode_frame(
     for number, stage in enumerate(manifest.stages):
         tokens = np.concatenate([output.tokens[number] for output in outputs])
         features[f"tokens_{stage.index}"] = tokens.astype(precision)
-    for stage, logits in zip(_with_head(manifest), outputs[0].logits, strict=True):
-        features[f"logits_{stage}"] = logits[0]
+    for index, logits in zip(_with_head(manifest), outputs[0].logits, strict=True):
+        features[f"logits_{index}"] = logits[0]
     return features
 
 

@@ -49,7 +49,8 @@ def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     The two-way softmax of (normal, abnormal) is the sigmoid of their difference.
     """
     exponential = np.exp(-np.abs(logits))
-    return np.where(logits >= 0, 1.0, exponential) / (1.0 + exponential)
+    probability: NDArray[np.float32] = np.where(logits >= 0, np.float32(1), exponential) / (1 + exponential)
+    return probability
 
 
 def top_mean(values: NDArray[np.float32], fraction: float) -> float:

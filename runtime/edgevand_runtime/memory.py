@@ -49,7 +49,7 @@ class MemoryBank:
     @property
     def frames(self) -> int:
         """Number of enrolled frames F."""
-        return self._tokens[0].shape[0]
+        return len(self._tokens[0])
 
     def distances(self, queries: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """Distance of every patch to the nearest enrolled one.

@@ -23,14 +23,15 @@ __all__ = ["NEAR_COPY", "Look", "Refusal", "blurred", "exposure_fault", "look_at
 NEAR_COPY = 0.5
 """Mean absolute difference of two thumbnails, in grey levels of 255, under which frames are copies of one another.
 
-Neighbouring frames of a still scene on video differ by 0.1 to 0.45, frames of one part taken hours apart by 0.8 and more.
+Neighbouring frames of a still scene on video differ by 0.1 to 0.45, frames of one part taken hours apart by 0.8 and
+more.
 """
 
 _BLUR = 0.4
 """Share of the median sharpness under which a frame counts as blurred."""
 
 _DARK, _BRIGHT, _FLAT = 8.0, 247.0, 2.0
-"""Grey levels: mean below and above which nothing can be seen, and contrast (standard deviation) under which nothing is there."""
+"""Grey levels: mean below and above which nothing can be seen, deviation under which nothing is there."""
 
 _WIDTH, _THUMBNAIL = 320, 64
 

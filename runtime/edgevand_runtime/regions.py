@@ -36,7 +36,7 @@ def find_regions(
         return ()
     count, labels, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
     peaks = np.zeros(count, np.float32)
-    np.maximum.at(peaks, labels.ravel(), raw_map.ravel())
+    np.maximum.at(peaks, labels.ravel().astype(np.intp), raw_map.ravel())
     scale_x, scale_y = frame_size[0] / raw_map.shape[1], frame_size[1] / raw_map.shape[0]
     regions = []
     for label in range(1, count):

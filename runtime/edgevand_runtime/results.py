@@ -65,5 +65,7 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """The contract's JSON object; floats are finite."""
-        fields = {name: getattr(self, name) for name in self.__slots__ if name not in {"raw_map", "map_threshold", "regions"}}
+        fields = {
+            name: getattr(self, name) for name in self.__slots__ if name not in {"raw_map", "map_threshold", "regions"}
+        }
         return {"schema": RESULT_SCHEMA, **fields, "regions": [asdict(region) for region in self.regions]}

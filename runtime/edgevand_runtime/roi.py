@@ -47,7 +47,10 @@ class Roi:
             x, y, w, h = (int(part) for part in parts)
             return cls(text, (x, y, w, h), None)
         if not Path(text).is_file():
-            message = f"Expected --roi x,y,w,h in whole pixels or a mask image, found {text!r}; for example --roi 100,50,640,480."
+            message = (
+                f"Expected --roi x,y,w,h in whole pixels or a mask image, found {text!r}; for example --roi "
+                "100,50,640,480."
+            )
             raise UsageError(message)
         return cls(text, None, load_image(Path(text)).max(axis=2))
 
@@ -73,15 +76,24 @@ class Roi:
         if self.picture is not None:
             found = self.picture.shape[1], self.picture.shape[0]
             if found != size:
-                message = f"Expected a mask of the frames' size {width}x{height}, found {found[0]}x{found[1]} in {self.text}; draw it on a frame."
+                message = (
+                    f"Expected a mask of the frames' size {width}x{height}, found {found[0]}x{found[1]} in "
+                    f"{self.text}; draw it on a frame."
+                )
                 raise BadInputError(message)
             if not self.picture.any():
-                message = f"Expected a mask with white pixels where to look, found {self.text} all black; paint the region white."
+                message = (
+                    f"Expected a mask with white pixels where to look, found {self.text} all black; paint the region "
+                    "white."
+                )
                 raise BadInputError(message)
             return np.where(self.picture > 0, 255, 0).astype(np.uint8)
         x, y, w, h = self.rectangle or (0, 0, 0, 0)
         if w < 1 or h < 1 or x < 0 or y < 0 or x + w > width or y + h > height:
-            message = f"Expected --roi x,y,w,h with w and h above 0 inside the frame of {width}x{height}, found {self.text}; keep x + w and y + h within it."
+            message = (
+                f"Expected --roi x,y,w,h with w and h above 0 inside the frame of {width}x{height}, found "
+                f"{self.text}; keep x + w and y + h within it."
+            )
             raise BadInputError(message)
         mask = np.zeros((height, width), np.uint8)
         mask[y : y + h, x : x + w] = 255

@@ -95,7 +95,7 @@ class ShotTaker:
     def refuse(self, shot: Shot, refusal: Refusal) -> None:
         """Give back a shot that turned out unfit beside the others."""
         self.shots.remove(shot)
-        self._refused(shot.frame, str(refusal))
+        self._refused(shot.frame.source, shot.frame.index, str(refusal), shot.frame)
 
     def _enough(self, count: int | None) -> bool:
         return count is not None and (len(self.shots) >= count or self._patient_enough(count))
@@ -116,9 +116,7 @@ class ShotTaker:
             return
         except FrameError as error:
             self.seen += 1
-            refusal = RefusedFrame(error.source, self.source.status().frames - 1, f"unreadable: {error}", None)
-            self.refused.append(refusal)
-            self.told(refusal)
+            self._refused(error.source, self.source.status().frames - 1, f"unreadable: {error}")
             return
         if frame.media_time is not None:
             if self._last is not None and frame.media_time - self._last < self.interval:
@@ -129,7 +127,7 @@ class ShotTaker:
         look = look_at(frame.image)
         refusal = self.check(frame) or exposure_fault(look) or blurred(look, [shot.look for shot in self.shots])
         if refusal is not None:
-            self._refused(frame, str(refusal))
+            self._refused(frame.source, frame.index, str(refusal), frame)
             return
         near = nearest_look(look, [other for other, _ in self._looks()])
         if near is not None and near[1] < NEAR_COPY:
@@ -146,7 +144,10 @@ class ShotTaker:
                 return frame
             if time.monotonic() > deadline:
                 reason = self.source.status().error or "it is open but sends nothing"
-                message = f"Expected a frame of {self.source.uri} within {_SILENCE:.0f} s, found none ({reason}); check the camera."
+                message = (
+                    f"Expected a frame of {self.source.uri} within {_SILENCE:.0f} s, found none ({reason}); check the "
+                    "camera."
+                )
                 raise SourceError(message)
 
     def _looks(self) -> list[tuple[Look, int]]:
@@ -164,8 +165,8 @@ class ShotTaker:
         self.shots.append(shot)
         self.told(shot)
 
-    def _refused(self, frame: Frame, reason: str) -> None:
-        refusal = RefusedFrame(frame.source, frame.index, reason, frame)
+    def _refused(self, source: str, index: int, reason: str, frame: Frame | None = None) -> None:
+        refusal = RefusedFrame(source, index, reason, frame)
         self.refused.append(refusal)
         self.told(refusal)
 
@@ -175,7 +176,8 @@ class ShotTaker:
             near = nearest_look(look, [other for other, _ in self._looks()])
             difference = 0.0 if near is None else near[1]
             word = "repeated frame" if difference == 0 else "near-copy"
-            self._refused(frame, str(Refusal(word, difference, NEAR_COPY, "difference in grey levels")))
+            refusal = Refusal(word, difference, NEAR_COPY, "difference in grey levels")
+            self._refused(frame.source, frame.index, str(refusal), frame)
         self._reserve.clear()
 
     def nothing_taken(self) -> BadInputError:

@@ -67,6 +67,6 @@ def open_engine(bundle: Bundle, *, backend: str = "auto", device: str = "auto", 
             raise UnavailableError(message)
         message = f"Expected --backend auto or onnxruntime, found {backend!r}; choose one of the two."
         raise UsageError(message)
-    from edgevand_runtime.engines.onnxruntime import OnnxRuntimeEngine  # noqa: PLC0415 - imported where it is used
+    from edgevand_runtime.engines.onnxruntime import OnnxRuntimeEngine
 
     return OnnxRuntimeEngine(bundle.graph_path, bundle.manifest, device=device, threads=threads)

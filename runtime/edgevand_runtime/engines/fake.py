@@ -60,7 +60,7 @@ class FakeEngine:
 
 
 def _cells(images: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.float32]:
-    """(N, rows * columns, 3 * _PROBE**2 + 1): the thumbnail of every patch and a constant, which keeps black patches apart from 0."""
+    """Every patch: its thumbnail and a constant that gives black a direction; (N, patches, 3 * _PROBE**2 + 1)."""
     rows, columns = grid[0] * _PROBE, grid[1] * _PROBE
     n, channels, height, width = images.shape
     row = np.linspace(0, height, rows, endpoint=False, dtype=np.intp)

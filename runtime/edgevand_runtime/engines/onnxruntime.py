@@ -44,10 +44,16 @@ class OnnxRuntimeEngine:
         try:
             self._session = ort.InferenceSession(str(graph), options, providers=provider)
         except Exception as error:  # ONNX Runtime raises its own classes, which share no public base but Exception
-            message = f"Expected {graph.name} to be a graph that ONNX Runtime can run, found: {_first_line(error)}; export the bundle again."
+            message = (
+                f"Expected {graph.name} to be a graph that ONNX Runtime can run, found: {_first_line(error)}; export "
+                "the bundle again."
+            )
             raise FormatError(message) from error
         if self.name != "onnxruntime:cpu" and self._session.get_providers()[0] != "CUDAExecutionProvider":
-            message = f"Expected a CUDA device for --device {device}, but ONNX Runtime could not start it; check the driver with edgevand doctor or run with --device cpu."
+            message = (
+                f"Expected a CUDA device for --device {device}, but ONNX Runtime could not start it; check the driver "
+                "with edgevand doctor or run with --device cpu."
+            )
             raise UnavailableError(message)
         self._inputs = {node.name for node in self._session.get_inputs()}
         self._tokens = [f"tokens_{stage.index}" for stage in manifest.stages]
@@ -55,7 +61,10 @@ class OnnxRuntimeEngine:
         self._outputs = ["embedding", *self._tokens, *self._logits]
         lacking = set(self._outputs) - {node.name for node in self._session.get_outputs()}
         if lacking:
-            message = f"Expected the graph to have the outputs that manifest.json names, found none called {', '.join(sorted(lacking))}; export the bundle again."
+            message = (
+                "Expected the graph to have the outputs that manifest.json names, found none called "
+                f"{', '.join(sorted(lacking))}; export the bundle again."
+            )
             raise FormatError(message)
 
     def run(self, images: NDArray[np.float32], text: NDArray[np.float32] | None) -> EncoderOutput:

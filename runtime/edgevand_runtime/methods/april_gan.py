@@ -16,14 +16,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from edgevand_runtime.maps import sigmoid, top_mean, upsample
 from edgevand_runtime.methods import RawScore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from edgevand.bundle import Manifest

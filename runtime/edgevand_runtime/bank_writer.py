@@ -1,0 +1,169 @@
+"""From encoded frames to a bank on disk: calibrate, draw the contact sheet, write, and tell what came of it."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from edgevand.bank import write_bank
+from edgevand.errors import BadInputError
+from edgevand_runtime.calibration import promise
+from edgevand_runtime.contact_sheet import Cell, draw_contact_sheet
+from edgevand_runtime.detector import roi_at_image_size
+from edgevand_runtime.features import calibrate_features
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from edgevand.bank import Bank
+    from edgevand.bundle import Bundle
+    from edgevand_runtime.features import Features
+    from edgevand_runtime.shots import RefusedFrame, Shot, ShotTaker
+
+__all__ = ["Enrolment", "decoded", "thumbnail", "write_calibrated"]
+
+_LONG_SIDE, _JPEG_QUALITY = 1280, 92
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Enrolment:
+    """What came of it.
+
+    Attributes:
+        bank: as written.
+        shots: frames taken now.
+        refused: frames refused now.
+        skipped: frames passed over for too little spacing.
+        warnings: sentences that a person should read.
+    """
+
+    bank: Bank
+    shots: tuple[Shot, ...]
+    refused: tuple[RefusedFrame, ...]
+    skipped: int
+    warnings: tuple[str, ...]
+
+    @property
+    def promise(self) -> str:
+        """One line: what this many frames can promise."""
+        return promise(self.bank.record.calibration)
+
+    def to_json(self) -> dict[str, Any]:
+        """``edgevand.enrolment/1``."""
+        record = self.bank.record
+        return {
+            "schema": "edgevand.enrolment/1",
+            "bank": str(self.bank.path),
+            "hash": self.bank.hash,
+            "bundle": record.bundle,
+            "version": record.version,
+            "object": record.object,
+            "frames": [frame.model_dump() for frame in record.frames],
+            "refused": [{"source": r.source, "frame": r.index, "reason": r.reason} for r in self.refused],
+            "skipped": self.skipped,
+            "calibration": record.calibration.model_dump(),
+            "promise": self.promise,
+            "warnings": list(self.warnings),
+            "contact_sheet": str(self.bank.path / "contact-sheet.jpg"),
+        }
+
+
+def write_calibrated(  # noqa: PLR0913 - everything a bank is made of
+    bundle: Bundle,
+    target: Path,
+    fields: dict[str, Any],
+    records: Sequence[dict[str, Any]],
+    features: Features,
+    rate: float,
+    *,
+    roi_mask: NDArray[np.uint8] | None,
+    roi_png: bytes | None,
+    thumbnails: dict[int, bytes],
+    taker: ShotTaker | None,
+    replace: bool,
+) -> Enrolment:
+    """Calibrate, draw the contact sheet and write the bank."""
+    image = bundle.manifest.image
+    inside = roi_at_image_size(roi_mask, (image.height, image.width))
+    groups = [record["group"] for record in records]
+    calibration = calibrate_features(bundle.manifest, features, groups, inside, rate)
+    refused = () if taker is None else tuple(taker.refused)
+    bank = write_bank(
+        target,
+        {**fields, "bundle": bundle.hash, "frames": tuple(records), "calibration": calibration},
+        features,
+        thumbnails=thumbnails,
+        roi_png=roi_png,
+        contact_sheet=_contact_sheet(records, thumbnails, refused),
+        replace=replace,
+    )
+    return Enrolment(
+        bank=bank,
+        shots=() if taker is None else tuple(taker.shots),
+        refused=refused,
+        skipped=0 if taker is None else taker.skipped,
+        warnings=_warnings(bundle, groups),
+    )
+
+
+def _warnings(bundle: Bundle, groups: Sequence[int]) -> tuple[str, ...]:
+    """What a person should know beside the promise."""
+    warnings = []
+    independent = len(set(groups))
+    if independent < len(groups):
+        copies = len(groups) - independent
+        warnings.append(
+            f"The scene stood still: {copies} of {len(groups)} frames are near-copies, which say nothing of what "
+            f"varies, so calibration rests on {independent}; append frames of other parts, or from another hour."
+        )
+    if not bundle.manifest.has_heads:
+        warnings.append("The bundle has no heads, so there is no zero-shot map: maps come from the memory bank alone.")
+    return tuple(warnings)
+
+
+def _contact_sheet(
+    records: Sequence[dict[str, Any]], thumbnails: dict[int, bytes], refused: Sequence[RefusedFrame]
+) -> bytes:
+    cells = [
+        Cell(
+            decoded(thumbnails[record["id"]]),
+            f"{record['id']} · frame {record['frame']}, group {record['group']}",
+            taken=True,
+        )
+        for record in records
+    ]
+    pictured = [refusal for refusal in refused if refusal.frame is not None]
+    cells += [
+        Cell(refusal.frame.image, f"frame {refusal.index}: {refusal.reason}", taken=False)
+        for refusal in pictured
+        if refusal.frame is not None
+    ]
+    title = f"{len(records)} frames enrolled, {len(refused)} refused"
+    return draw_contact_sheet(title, cells, unseen=len(refused) - len(pictured))
+
+
+def thumbnail(image: NDArray[np.uint8]) -> bytes:
+    """A thumbnail for contact sheet and explanations: at most 1280 px on the long side."""
+    picture = Image.fromarray(image[..., ::-1])
+    picture.thumbnail((_LONG_SIDE, _LONG_SIDE))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    return buffer.getvalue()
+
+
+def decoded(jpeg: bytes) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 BGR."""
+    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        message = "Expected the bank's thumbnails to be JPEG pictures, found one that cannot be decoded; enrol anew."
+        raise BadInputError(message)
+    return np.asarray(image, np.uint8)

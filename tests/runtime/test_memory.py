@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from sklearn.metrics.pairwise import cosine_similarity
+
+from edgevand_runtime.memory import MemoryBank
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FRAMES, COPIES = 5, 2
+STAGES = ((9, 8), (4, 16))
+
+
+def unit(shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
+    rows = np.random.default_rng(seed).standard_normal(shape)
+    rows /= np.linalg.norm(rows, axis=-1, keepdims=True)
+    return rows.astype(np.float32)
+
+
+@pytest.fixture
+def tokens() -> list[NDArray[np.float32]]:
+    return [unit((FRAMES, COPIES, patches, width), seed) for seed, (patches, width) in enumerate(STAGES)]
+
+
+def test_distances_are_one_minus_the_largest_cosine_of_scikit_learn(tokens: list[NDArray[np.float32]]) -> None:
+    queries = [unit((3, patches, width), 10 + patches) for patches, width in STAGES]
+    for found, stage, query in zip(MemoryBank(tokens).distances(queries), tokens, queries, strict=True):
+        for n in range(3):
+            similarity = cosine_similarity(query[n].astype(np.float64), stage.reshape(-1, stage.shape[-1]))
+            np.testing.assert_allclose(found[n], 1 - similarity.max(axis=1), atol=1e-6)
+
+
+def test_a_bank_larger_than_one_block_is_searched_whole() -> None:
+    bank = unit((3, 1, 700, 32), 3)
+    query = unit((1, 40, 32), 4)
+    similarity = cosine_similarity(query[0].astype(np.float64), bank.reshape(-1, 32))
+    np.testing.assert_allclose(MemoryBank([bank]).distances([query])[0][0], 1 - similarity.max(axis=1), atol=1e-6)
+
+
+def test_a_frame_of_the_bank_is_at_distance_zero_from_it_and_farther_once_left_out(
+    tokens: list[NDArray[np.float32]],
+) -> None:
+    memory = MemoryBank(tokens)
+    inside = memory.distances([stage[:, 0] for stage in tokens])
+    assert all(np.abs(stage).max() < 1e-6 for stage in inside)
+    assert all(stage.min() > 1e-3 for stage in memory.leave_out(range(FRAMES)))
+
+
+def test_leaving_out_removes_the_frames_whole_group_and_all_their_copies(tokens: list[NDArray[np.float32]]) -> None:
+    groups = [0, 0, 1, 2, 2]
+    found = MemoryBank(tokens).leave_out(groups)
+    for stage, distances in zip(tokens, found, strict=True):
+        for frame, group in enumerate(groups):
+            others = stage[[other for other, label in enumerate(groups) if label != group]]
+            similarity = cosine_similarity(stage[frame, 0].astype(np.float64), others.reshape(-1, stage.shape[-1]))
+            np.testing.assert_allclose(distances[frame], 1 - similarity.max(axis=1), atol=1e-6)
+
+
+def test_the_nearest_patch_is_named_by_frame_copy_and_place(tokens: list[NDArray[np.float32]]) -> None:
+    found = MemoryBank(tokens).nearest(1, tokens[1][3, 1, 2])
+    assert found[:3] == (3, 1, 2)
+    assert found.distance == pytest.approx(0, abs=1e-6)
+
+
+def test_half_precision_tokens_are_searched_in_single_precision(tokens: list[NDArray[np.float32]]) -> None:
+    halves = [stage.astype(np.float16) for stage in tokens]
+    queries = [unit((1, patches, width), 7) for patches, width in STAGES]
+    for found, stage, query in zip(MemoryBank(halves).distances(queries), halves, queries, strict=True):
+        expected = 1 - (query[0].astype(np.float64) @ stage.reshape(-1, stage.shape[-1]).T.astype(np.float64)).max(
+            axis=1
+        )
+        np.testing.assert_allclose(found[0], expected, atol=1e-6)
