@@ -7,7 +7,9 @@ import re
 __all__ = ["redact"]
 
 _URL = re.compile(r"(?P<scheme>\b[a-zA-Z][a-zA-Z0-9+.-]*://)(?P<rest>[^\s\"'<>]*)")
-_FIELD = re.compile(r"(?i)\b([\w-]*(?:passw(?:or)?d|passwd|pwd|token|secret|user-pw|api-?key|auth)[\w-]*=)[^\s&;!\"']+")
+_FIELD = re.compile(
+    r"(?i)\b([\w-]*(?:passw(?:or)?d|passwd|pwd|token|secret|user-pw|api[-_]?key|auth)[\w-]*=)[^\s&;!\"']+"
+)
 
 
 def redact(text: str) -> str:
