@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 
 from edgevand.errors import OutputError
 from edgevand_runtime.frame_files import FrameNames, make_directory, write_jpeg, write_map
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def names(*sources: str) -> list[str]:

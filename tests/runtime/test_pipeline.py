@@ -11,7 +11,6 @@ import pytest
 
 from edgevand.errors import BadInputError
 from edgevand_runtime.engines import EncoderOutput
-from edgevand_runtime.frame import Frame
 from edgevand_runtime.pipeline import Failure, Scored, ahead, score_frames
 from tests.runtime.streams import make_frame, make_result
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
     from edgevand_runtime.detector import Detector
+    from edgevand_runtime.frame import Frame
     from edgevand_runtime.results import Result
 
 
@@ -89,7 +89,7 @@ def test_a_failure_before_the_first_frame_is_passed_on_at_once() -> None:
 def test_each_step_has_its_own_thread() -> None:
     detector = SlowDetector()
     list(run(detector, map(make_frame, range(6))))
-    owners = [threads for threads in detector.threads.values()]
+    owners = list(detector.threads.values())
     assert all(len(threads) == 1 for threads in owners)
     assert len(set.union(*owners)) == 3
     assert str(threading.get_ident()) not in set.union(*owners)
@@ -144,7 +144,8 @@ def test_it_works_ahead_of_its_consumer_by_a_bounded_number_of_items() -> None:
 
     def items() -> Iterator[int]:
         nonlocal taken
-        for taken in range(1, 1000):
+        while True:
+            taken += 1
             yield taken
 
     stream = ahead(items(), depth=3)
