@@ -1,269 +1,220 @@
-"""From an open_clip model to a bundle: text, graph, golden sample, parity certificate, manifest.
+"""What ``edgevand export`` does: from a model's name or config to a bundle, and further text for a bundle.
 
-``export_bundle`` does what ``edgevand export`` does; ``write_model_bundle`` is the part that takes a model that is
-already built, for makers of their own weights.
+``write_model_bundle`` (``bundle_writer``) is the part that takes a model that is already built.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Literal
 
-import torch
-
-from edgevand.bundle import (
-    GraphRecord,
-    ImageRecord,
-    ModelRecord,
-    ParityRecord,
-    ScoreRecord,
-    StageRecord,
-    TextRecord,
-    write_bundle,
-)
-from edgevand.errors import BadInputError
-from edgevand.prompts import DEFAULT_PACK, PromptPack, load_pack
-from edgevand.tensors import write_tensors
+from edgevand.bundle import Bundle, ImageRecord
+from edgevand.errors import BadInputError, OutputError, UsageError
+from edgevand.home import home, remember
+from edgevand.prompts import DEFAULT_PACK, load_pack
+from edgevand.staging import write_atomic
 from edgevand.text_files import write_text_file
-from edgevand_export.golden import golden_images, normalise
-from edgevand_export.graph import LOGIT_SCALE, OPSET, EncoderGraph, to_onnx
-from edgevand_export.heads import Heads, check_heads
-from edgevand_export.parity import Precision, compare, run_graph
-from edgevand_export.precision import round_to_half, store_half
-from edgevand_export.storage import GRAPH_FILE, save_graph
+from edgevand_export.activation import choose_activation, from_openai, trained_activation
+from edgevand_export.bundle_writer import (
+    CLIP_MEAN,
+    CLIP_STD,
+    DEFAULT_OBJECT,
+    BundleOptions,
+    ModelSource,
+    model_record,
+    write_model_bundle,
+    write_tower_bundle,
+)
+from edgevand_export.heads import read_heads
+from edgevand_export.loading import build_model, make_tokenizer
 from edgevand_export.text import embed_objects
-from edgevand_export.towers import activation_of, architecture_of, make_tower
+from edgevand_export.weights import ModelFiles, file_sha256, find_model, find_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Callable
 
-    import numpy as np
-    from numpy.typing import NDArray
+    from edgevand_export.parity import Precision
 
-    from edgevand.bundle import Bundle
+__all__ = [
+    "DEFAULT_MODEL",
+    "BundleOptions",
+    "ExportOptions",
+    "ModelSource",
+    "export_bundle",
+    "export_text",
+    "write_model_bundle",
+]
 
-__all__ = ["DEFAULT_OBJECT", "BundleOptions", "ModelSource", "write_model_bundle", "write_tower_bundle"]
+DEFAULT_MODEL = "ViT-L-14-336"
+REFERENCE_PATCH = 14
+REFERENCE_SIZE = 518
+CONFIG_SIDE = 224
+"""open_clip's image size where a config names none."""
 
-DEFAULT_OBJECT = "object"
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-
-
-@dataclass(frozen=True)
-class ModelSource:
-    """Where a model came from, for the manifest.
-
-    Attributes:
-        name: open_clip's model name, or the config's file stem.
-        pretrained: open_clip's tag, or the name of the weights file.
-        weights_sha256: of the weights file.
-        config: open_clip's model config, from which the model can be built again.
-        mean: of the channels R, G, B, in [0, 1].
-        std: of the channels.
-    """
-
-    name: str
-    pretrained: str
-    weights_sha256: str
-    config: dict[str, Any]
-    mean: tuple[float, float, float] = CLIP_MEAN
-    std: tuple[float, float, float] = CLIP_STD
+Channels = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
-class BundleOptions:
-    """What is made of a model.
+class ExportOptions:
+    """The options of ``edgevand export``.
 
     Attributes:
-        image_size: height and width in pixels.
-        stages: 1-based, ascending; None takes those of the heads, else ``towers.default_stages``.
-        heads: linear heads, or None for a bundle without zero-shot map.
-        objects: names whose text embeddings are stored, at least one.
-        pack: prompt pack of the text embeddings.
-        precision: of the graph's matrix products; inputs and outputs are float32 either way.
-        score: which terms the raw score sums, and the image rule; None takes every term there is, and the maximum.
-        store_half: store the weights as float16, cast to float32 in the graph.
-        extra_files: further files of the bundle by name (``MODEL_CARD.md``, ``NOTICE``).
-        replace: take the place of a bundle that is there.
+        model: open_clip's name, or the path of a model config.
+        pretrained: open_clip's tag, or the path of a weights file; None: see ``weights.find_model``.
+        activation: of both towers; ``auto``: see ``activation.choose_activation``.
+        image_size: side of the square image in pixels; None: 518 for a ViT with patches of 14, else the native size.
+        stages: 1-based; None: those of the heads, else four equal groups.
+        heads: file of linear heads, or None.
+        objects: names whose text embeddings are stored.
+        prompts: pack name or prompts file.
+        precision: of the graph.
+        output: directory of the bundle; None: ``$EDGEVAND_HOME/bundles/<model>-<size>-<precision>``.
     """
 
-    image_size: tuple[int, int]
+    model: str = DEFAULT_MODEL
+    pretrained: str | None = None
+    activation: Literal["auto", "gelu", "quick-gelu"] = "auto"
+    image_size: int | None = None
     stages: tuple[int, ...] | None = None
-    heads: Heads | None = None
+    heads: Path | None = None
     objects: tuple[str, ...] = (DEFAULT_OBJECT,)
-    pack: PromptPack = field(default_factory=lambda: load_pack(DEFAULT_PACK))
+    prompts: str = DEFAULT_PACK
     precision: Precision = "fp32"
-    score: ScoreRecord | None = None
-    store_half: bool = False
-    extra_files: Mapping[str, bytes] = field(default_factory=dict)
-    replace: bool = False
+    output: Path | None = None
 
 
-def write_model_bundle(
-    target: Path,
-    model: Any,  # noqa: ANN401 (open_clip has no types)
-    tokenizer: Callable[[list[str]], torch.Tensor],
-    source: ModelSource,
-    options: BundleOptions,
-    report: Callable[[str], None] = lambda _: None,
-) -> Bundle:
-    """Write a bundle of a model that is already built, with its parity certificate, or leave nothing.
-
-    The model is switched to evaluation mode. With ``store_half`` the image tower's weights and the heads are rounded
-    to half precision in place before anything is computed with them: the certificate holds for what is stored.
+def export_bundle(options: ExportOptions, report: Callable[[str], None] = lambda _: None) -> Bundle:
+    """Make a bundle and remember it as the newest.
 
     Args:
-        target: directory of the bundle; must not exist, unless ``options.replace``.
-        model: open_clip ``CLIP``, ``CustomTextCLIP`` or ``CoCa``, float32, on the CPU.
-        tokenizer: sentences to token ids (S, context) int64.
-        source: where the model came from.
-        options: what is made of it.
+        options: what to make of what.
         report: called with a line for people when a step begins.
 
     Raises:
-        BadInputError: heads that do not fit, weights that are not finite.
-        UsageError: stages or an image size that the tower does not have.
-        GateError: the graph does not compute what torch computes; nothing was written.
-        OutputError: the target is there already or cannot be written.
+        UsageError: arguments that do not exist or do not fit together.
+        BadInputError: weights, heads, prompts or a config that cannot be used.
+        UnavailableError: the weights are absent and cannot be fetched.
+        GateError: the graph does not compute what torch computes.
+        OutputError: the output is there already or cannot be written.
     """
-    report(f"text embeddings of {len(options.objects)} object(s) with the prompts {options.pack.name}")
-    model.eval()
-    text = embed_objects(model, tokenizer, options.pack, options.objects)
-    record = ModelRecord(
-        name=source.name,
-        pretrained=source.pretrained,
-        architecture=architecture_of(model.visual),
-        image_activation=activation_of(model.visual),
-        text_activation=activation_of(getattr(model, "text", None) or model.transformer),
-        weights_sha256=source.weights_sha256,
-        config=source.config,
+    pack = load_pack(options.prompts)
+    heads = read_heads(options.heads) if options.heads else None
+    files = find_model(options.model, options.pretrained)
+    native = native_size(files)
+    side = options.image_size or default_side(files, native)
+    size = (side, side)
+    target = options.output or home() / "bundles" / f"{files.name}-{side}-{options.precision}"
+    if target.exists():
+        raise OutputError(
+            f"expected a new directory for the bundle, found that {target} is already there; remove it or give -o"
+        )
+    activation = choose_activation(
+        options.activation,
+        heads,
+        trained=trained_activation(files),
+        openai=from_openai(files),
+        resized=size != native,
     )
-    image = ImageRecord(height=options.image_size[0], width=options.image_size[1], mean=source.mean, std=source.std)
-    return write_tower_bundle(target, model.visual, text, record, image, options, report)
+    report(f"weights {files.weights}, activation {activation}")
+    model = build_model(files.config, files.weights, quick_gelu=activation == "quick-gelu")
+    report(f"text embeddings of {', '.join(options.objects)} with the prompts {pack.name}")
+    text = embed_objects(model, make_tokenizer(files.name, files.config), pack, options.objects)
+    source = _source(files)
+    record = model_record(model, source)
+    visual = model.visual
+    del model  # the text tower is not needed any more, and may be a third of the weights
+    image = ImageRecord(height=side, width=side, mean=source.mean, std=source.std)
+    making = BundleOptions(
+        image_size=size,
+        stages=options.stages,
+        heads=heads,
+        objects=options.objects,
+        pack=pack,
+        precision=options.precision,
+    )
+    bundle = write_tower_bundle(target, visual, text, record, image, making, report)
+    remember("bundle", target)
+    return bundle
 
 
-def write_tower_bundle(  # noqa: PLR0913
-    target: Path,
-    visual: Any,  # noqa: ANN401
-    text: Mapping[str, NDArray[np.float32]],
-    model: ModelRecord,
-    image: ImageRecord,
-    options: BundleOptions,
-    report: Callable[[str], None],
-) -> Bundle:
-    """The second half of ``write_model_bundle``, which needs the image tower alone.
+def export_text(
+    bundle: Path,
+    objects: tuple[str, ...],
+    output: Path,
+    *,
+    pretrained: str | None = None,
+    prompts: str | None = None,
+    report: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Write text embeddings of further objects for a bundle, made by the same weights (``edgevand.text/1``).
 
     Args:
-        target: directory of the bundle.
-        visual: ``model.visual``.
-        text: object to (2, D) float32.
-        model: the manifest's record of the model.
-        image: the manifest's record of the preprocessing.
-        options: what is made of it.
+        bundle: the bundle that the file is for.
+        objects: names whose text embeddings are wanted.
+        output: the file; must not exist.
+        pretrained: weights file or tag, where it is not the one that the bundle names.
+        prompts: pack name or prompts file; None takes the bundle's own.
         report: called with a line for people when a step begins.
+
+    Raises:
+        BadInputError: the weights found are not those of the bundle.
+        UnavailableError: the weights are absent and cannot be fetched.
+        OutputError: the output is there already or cannot be written.
     """
-    _check_activation(options.heads, model)
-    _check_finite(visual, model)
-    if options.store_half:
-        round_to_half(visual)
-    wanted = options.stages or (options.heads.stages if options.heads else None)
-    tower = make_tower(visual, (image.height, image.width), wanted)
-    golden_text = next(iter(text.values()))
-    dim = golden_text.shape[1]
-    heads = check_heads(options.heads, tower, dim) if options.heads else {}
-    graph = EncoderGraph(tower, heads).eval()
-    if options.store_half:
-        round_to_half(graph.heads)
-    stages = tuple(
-        StageRecord(index=stage, width=width, grid=grid, head=stage in heads)
-        for stage, width, grid in zip(tower.stages, tower.widths, tower.grids, strict=True)
-    )
-    fields = {
-        "model": model,
-        "image": image,
-        "embedding_dim": dim,
-        "logit_scale": LOGIT_SCALE,
-        "stages": stages,
-        "graph": GraphRecord(file=GRAPH_FILE, opset=OPSET, precision=options.precision),
-        "score": options.score or _every_term(bool(heads)),
-        "text": TextRecord(pack=options.pack.name, objects=tuple(text)),
-    }
-
-    def fill(folder: Path) -> None:
-        """Write the bundle's files; the certificate joins the fields last."""
-        write_text_file(
-            folder / TextRecord.model_fields["file"].default,
-            text,
-            pack=options.pack.name,
-            weights_sha256=model.weights_sha256,
-            activation=model.text_activation,
+    opened = Bundle.open(bundle, verify=False)
+    model = opened.manifest.model
+    if output.exists():
+        raise OutputError(
+            f"expected a new file for the text embeddings, found that {output} is already there; "
+            "remove it or give another -o"
         )
-        (folder / "prompts.json").write_text(json.dumps(options.pack.to_json(), indent=2, ensure_ascii=False) + "\n")
-        for name, content in options.extra_files.items():
-            (folder / name).write_bytes(content)
-        report(f"graph of {model.name} at {image.width}x{image.height}, {options.precision}")
-        _write_graph(graph, folder, image, dim, options)
-        report("parity of torch and ONNX Runtime on the golden sample")
-        fields["parity"] = _prove(graph, folder, image, stages, golden_text, options.precision)
-
-    return write_bundle(target, fields, fill, replace=options.replace)
-
-
-def _write_graph(graph: EncoderGraph, folder: Path, image: ImageRecord, dim: int, options: BundleOptions) -> None:
-    """Translate the graph and write it."""
-    onnx_model = to_onnx(graph, (image.height, image.width), dim)
-    if options.store_half:
-        store_half(onnx_model)
-    save_graph(onnx_model, folder)
-
-
-@torch.no_grad()
-def _prove(
-    graph: EncoderGraph,
-    folder: Path,
-    image: ImageRecord,
-    stages: tuple[StageRecord, ...],
-    text: NDArray[np.float32],
-    precision: Precision,
-) -> ParityRecord:
-    """Write the golden sample and hold the written graph against it."""
-    size = (image.height, image.width)
-    pictures = golden_images(size)
-    inputs = normalise(pictures, image)
-    given = text if "text" in graph.input_names else None
-    tensors = [torch.from_numpy(inputs), *([torch.from_numpy(given)] if given is not None else [])]
-    reference = {name: each.numpy() for name, each in zip(graph.output_names, graph(*tensors), strict=True)}
-    sample: dict[str, NDArray[Any]] = {"image": pictures, **reference}
-    if given is not None:
-        sample["text"] = given
-    write_tensors(folder / "golden.safetensors", sample)
-    results = run_graph(folder / GRAPH_FILE, inputs, given)
-    return compare(reference, results, stages, size, precision, text)
-
-
-def _every_term(heads: bool) -> ScoreRecord:  # noqa: FBT001 (a fact, not a switch)
-    """The raw score of APRIL-GAN: text, zero-shot map where there are heads, memory bank."""
-    terms = ("text", "zero-shot-map", "memory-map") if heads else ("text", "memory-map")
-    return ScoreRecord(terms=terms)
-
-
-def _check_activation(heads: Heads | None, model: ModelRecord) -> None:
-    """Refuse heads that were trained behind another activation than the model runs with."""
-    own = model.text_activation if model.image_activation == "none" else model.image_activation
-    if heads is not None and heads.activation is not None and heads.activation != own:
+    pack = load_pack(prompts or str(bundle / "prompts.json"))
+    files = find_weights(model.name, model.config, pretrained or model.pretrained)
+    report(f"weights {files.weights}")
+    if file_sha256(files.weights) != model.weights_sha256:
         raise BadInputError(
-            f"expected heads trained with the activation {own} that {model.name} runs with, found heads trained with "
-            f"{heads.activation}; take --activation {heads.activation} or other heads"
+            f"expected the weights that the bundle {bundle} was made from ({model.pretrained}), found others in "
+            f"{files.weights}; give the right file with --pretrained"
         )
+    clip = build_model(files.config, files.weights, quick_gelu=model.text_activation == "quick-gelu")
+    report(f"text embeddings of {', '.join(objects)} with the prompts {pack.name}")
+    text = embed_objects(clip, make_tokenizer(files.name, files.config), pack, objects)
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "text.safetensors"
+        write_text_file(
+            file, text, pack=pack.name, weights_sha256=model.weights_sha256, activation=model.text_activation
+        )
+        write_atomic(output, file.read_bytes())
 
 
-def _check_finite(visual: torch.nn.Module, model: ModelRecord) -> None:
-    """Refuse weights that are no numbers."""
-    for name, tensor in visual.state_dict().items():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise BadInputError(
-                f"expected finite weights in {model.pretrained}, found NaN or infinity in visual.{name}; "
-                "the file is damaged, bring it again"
-            )
+def native_size(files: ModelFiles) -> tuple[int, int]:
+    """Height and width that a model was trained at."""
+    side = files.config["vision_cfg"].get("image_size", CONFIG_SIDE)
+    return (side, side) if isinstance(side, int) else (int(side[0]), int(side[1]))
+
+
+def default_side(files: ModelFiles, native: tuple[int, int]) -> int:
+    """The image size that is taken where none was asked for: the reference's for its kind of model, else the native."""
+    vision = files.config["vision_cfg"]
+    reference = "timm_model_name" not in vision and vision.get("patch_size") == REFERENCE_PATCH
+    return REFERENCE_SIZE if reference else native[0]
+
+
+def _source(files: ModelFiles) -> ModelSource:
+    """Where the model came from, for the manifest."""
+    return ModelSource(
+        name=files.name,
+        pretrained=files.pretrained,
+        weights_sha256=file_sha256(files.weights),
+        config=files.config,
+        mean=_channels(files, "mean", CLIP_MEAN),
+        std=_channels(files, "std", CLIP_STD),
+    )
+
+
+def _channels(files: ModelFiles, key: Literal["mean", "std"], default: Channels) -> Channels:
+    """Mean or standard deviation of R, G, B: the tag's record, else CLIP's."""
+    red, green, blue = files.tag.get(key) or default
+    return float(red), float(green), float(blue)

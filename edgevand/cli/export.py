@@ -1,0 +1,199 @@
+"""``edgevand export``: PyTorch checkpoint to bundle."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgevand.cli.options import JsonFlag, OutputOption, QuietFlag, VerboseFlag
+from edgevand.errors import MissingDependencyError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from edgevand_export.export import ExportOptions
+
+__all__ = ["export"]
+
+
+class Activation(str, Enum):
+    """Choices of ``--activation``."""
+
+    AUTO = "auto"
+    GELU = "gelu"
+    QUICK_GELU = "quick-gelu"
+
+
+class Precision(str, Enum):
+    """Choices of ``--precision``."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+
+
+class Format(str, Enum):
+    """Choices of ``--format``."""
+
+    ONNX = "onnx"
+
+
+def export(
+    model: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="open_clip model name, or the path of an open_clip model config.")
+    ] = "ViT-L-14-336",
+    pretrained: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TAG|FILE",
+            help="open_clip tag, or local weights: .safetensors, .pt. Default: openai, or the only tag.",
+        ),
+    ] = None,
+    activation: Annotated[
+        Activation, typer.Option(help="Of both towers; auto: what heads or weights were trained with.")
+    ] = Activation.AUTO,
+    image_size: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Side in pixels; default: 518 for ViTs of patch 14, else native."),
+    ] = None,
+    stages: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,...", help="1-based blocks; default: those of the heads, or four equal groups."),
+    ] = None,
+    heads: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Linear heads (.safetensors, or the reference's .pth): they draw the zero-shot map."
+        ),
+    ] = None,
+    objects: Annotated[
+        list[str] | None,
+        typer.Option("--object", metavar="NAME", help="Object whose text embeddings are stored; repeatable."),
+    ] = None,
+    prompts: Annotated[
+        str | None, typer.Option(metavar="PACK|FILE", help="Prompt pack or prompts file; default: april-gan.")
+    ] = None,
+    precision: Annotated[Precision, typer.Option(help="Of the graph's matrix products.")] = Precision.FP32,
+    format_: Annotated[Format, typer.Option("--format", help="Of the graph.")] = Format.ONNX,
+    text_only: Annotated[
+        bool, typer.Option("--text-only", help="Write text embeddings of further objects for --bundle, no graph.")
+    ] = False,
+    bundle: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="With --text-only: the bundle that the text is for.")
+    ] = None,
+    output: OutputOption = None,
+    json_: JsonFlag = False,
+    verbose: VerboseFlag = 0,
+    quiet: QuietFlag = False,
+) -> None:
+    """Turn a CLIP checkpoint into a bundle, proved number by number.
+
+    Without arguments: ViT-L-14-336 with OpenAI's weights at 518 px, below $EDGEVAND_HOME/bundles. The export ends with
+    a parity certificate (torch against the graph run by ONNX Runtime) or fails and leaves nothing.
+    """
+    from edgevand.prompts import DEFAULT_PACK
+
+    if bundle is not None and not text_only:
+        raise UsageError("expected --bundle only together with --text-only, found it alone; give -o for a new bundle")
+    wanted = tuple(dict.fromkeys(objects or ()))
+    numbers = _stages(stages)
+    _require_torch()
+    if text_only:
+        document, sentence = _text(bundle, wanted, output, pretrained, prompts, quiet=quiet)
+    else:
+        from edgevand_export.export import DEFAULT_OBJECT, ExportOptions
+
+        options = ExportOptions(
+            model=model,
+            pretrained=pretrained,
+            activation=activation.value,
+            image_size=image_size,
+            stages=numbers,
+            heads=heads,
+            objects=wanted or (DEFAULT_OBJECT,),
+            prompts=prompts or DEFAULT_PACK,
+            precision=precision.value,
+            output=output,
+        )
+        document, sentence = _bundle(options, quiet=quiet)
+    print(json.dumps(document, ensure_ascii=False) if json_ else sentence)
+
+
+def _bundle(options: ExportOptions, *, quiet: bool) -> tuple[dict[str, Any], str]:
+    """Export a bundle; the document for machines and the lines for people."""
+    from edgevand_export.export import export_bundle
+
+    bundle = export_bundle(options, _reporter(quiet=quiet))
+    manifest = bundle.manifest
+    document = {
+        "bundle": str(bundle.path),
+        "hash": bundle.hash,
+        "model": {"name": manifest.model.name, "pretrained": manifest.model.pretrained},
+        "activation": {"image": manifest.model.image_activation, "text": manifest.model.text_activation},
+        "image_size": [manifest.image.height, manifest.image.width],
+        "stages": [stage.index for stage in manifest.stages],
+        "zero_shot_map": manifest.has_heads,
+        "objects": list(bundle.objects),
+        "precision": manifest.graph.precision,
+        "parity": manifest.parity.model_dump(mode="json"),
+    }
+    certificate = f"map {manifest.parity.map_max_abs:.1e}, score {manifest.parity.score_max_abs:.1e}"
+    lines = [f"{bundle.path}", f"parity with torch on the golden sample: {certificate} (largest differences)"]
+    if not manifest.has_heads:
+        lines.append("no zero-shot map, because there was no --heads file; text score and memory bank work")
+    return document, "\n".join(lines)
+
+
+def _text(
+    bundle: Path | None,
+    objects: tuple[str, ...],
+    output: Path | None,
+    pretrained: str | None,
+    prompts: str | None,
+    *,
+    quiet: bool,
+) -> tuple[dict[str, Any], str]:
+    """Write a text file; the document for machines and the line for people."""
+    from edgevand_export.export import export_text
+
+    for option, value in (("--bundle", bundle), ("--object", objects), ("-o", output)):
+        if not value:
+            raise UsageError(f"expected --bundle, --object and -o with --text-only, found no {option}; give it")
+    if bundle is None or output is None:  # for the type checker: refused above
+        raise UsageError("expected --bundle and -o with --text-only, found one missing; give both")
+    export_text(bundle, objects, output, pretrained=pretrained, prompts=prompts, report=_reporter(quiet=quiet))
+    return {"text": str(output), "bundle": str(bundle), "objects": list(objects)}, str(output)
+
+
+def _reporter(*, quiet: bool) -> Callable[[str], None]:
+    """What happens to the lines that say what is being done."""
+    return lambda line: None if quiet else print(f"edgevand: {line}", file=sys.stderr)
+
+
+def _stages(text: str | None) -> tuple[int, ...] | None:
+    """``6,12,18,24`` as numbers."""
+    if text is None:
+        return None
+    try:
+        return tuple(int(each) for each in text.split(","))
+    except ValueError:
+        raise UsageError(f"expected --stages as numbers such as 6,12,18,24, found {text!r}; correct it") from None
+
+
+def _require_torch() -> None:
+    """Say what to install where the workstation's packages are missing.
+
+    Raises:
+        MissingDependencyError: one of them cannot be imported.
+    """
+    for package in ("torch", "open_clip", "timm", "onnxscript"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingDependencyError(
+                f"expected the package {package} for the export, found none; install it on the workstation with "
+                "pip install 'edgevand[export]'"
+            )
