@@ -12,11 +12,21 @@ import os
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["builtin_bundle", "home", "newest_bank", "newest_bundle", "remember", "weights_dir"]
+__all__ = [
+    "builtin_bundle",
+    "full_source",
+    "home",
+    "newest_bank",
+    "newest_bundle",
+    "remember",
+    "remember_source",
+    "weights_dir",
+]
 
 Kind = Literal["bundle", "bank"]
 
 _OWN_FILE = {"bundle": "manifest.json", "bank": "bank.json"}
+_SOURCES = "sources.json"
 _KEEP = 50
 _MAX_BYTES = 1 << 20
 
@@ -57,16 +67,56 @@ def remember(kind: Kind, path: Path) -> None:
     Raises:
         OutputError: the home directory cannot be written.
     """
-    from edgevand.staging import output_error, write_atomic
-
     recent = _recent()
     entry = str(Path(path).absolute())
     recent[kind] = [entry, *(other for other in recent[kind] if other != entry)][:_KEEP]
+    _write("recent.json", recent)
+
+
+def remember_source(redacted: str, full: str) -> None:
+    """Keep the password of a source on this machine, readable by its owner alone: a bank, which travels, has none.
+
+    Args:
+        redacted: the URI as the bank records it.
+        full: the URI as it was given; kept only where it says more.
+
+    Raises:
+        OutputError: the home directory cannot be written.
+    """
+    if full != redacted:
+        _write(_SOURCES, {**_sources(), redacted: full}, private=True)
+
+
+def full_source(redacted: str) -> str:
+    """The URI to open for a bank's recorded source."""
+    return _sources().get(redacted, redacted)
+
+
+def _sources() -> dict[str, str]:
+    stored = _read(_SOURCES)
+    return {str(name): full for name, full in stored.items() if isinstance(full, str)}
+
+
+def _write(name: str, content: object, *, private: bool = False) -> None:
+    """Write a JSON file of the home directory."""
+    from edgevand.staging import output_error, write_atomic
+
     try:
         home().mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise output_error(home(), error) from error
-    write_atomic(home() / "recent.json", (json.dumps(recent, indent=2, ensure_ascii=False) + "\n").encode())
+    data = (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+    write_atomic(home() / name, data, private=private)
+
+
+def _read(name: str) -> dict[str, object]:
+    """A JSON object of the home directory; empty where there is none that can be read."""
+    try:
+        with (home() / name).open("rb") as file:
+            stored = json.loads(file.read(_MAX_BYTES))
+    except (OSError, ValueError):
+        return {}
+    return stored if isinstance(stored, dict) else {}
 
 
 def _newest(kind: Kind) -> Path | None:
@@ -76,15 +126,9 @@ def _newest(kind: Kind) -> Path | None:
 
 def _recent() -> dict[str, list[str]]:
     """Paths by kind, newest first."""
-    try:
-        with (home() / "recent.json").open("rb") as file:
-            stored = json.loads(file.read(_MAX_BYTES))
-    except (OSError, ValueError):
-        stored = {}
-    lists = stored if isinstance(stored, dict) else {}
+    stored = _read("recent.json")
+    lists = {kind: stored.get(kind) for kind in _OWN_FILE}
     return {
-        kind: [path for path in lists.get(kind, []) if isinstance(path, str)]
-        if isinstance(lists.get(kind), list)
-        else []
-        for kind in _OWN_FILE
+        kind: [path for path in paths if isinstance(path, str)] if isinstance(paths, list) else []
+        for kind, paths in lists.items()
     }

@@ -70,8 +70,13 @@ def is_filled(target: Path) -> bool:
         raise output_error(target, error) from error
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes, *, private: bool = False) -> None:
     """Write a file that appears whole or not at all; an older file of that name is replaced.
+
+    Args:
+        path: the file.
+        data: its bytes.
+        private: nobody but its owner may read it.
 
     Raises:
         OutputError: it cannot be written; nothing half-written is left and the older file stays.
@@ -80,6 +85,8 @@ def write_atomic(path: Path, data: bytes) -> None:
     partial = path.parent / f".{path.name}.{secrets.token_hex(8)}.partial"
     try:
         with partial.open("xb") as file:
+            if private:
+                partial.chmod(0o600)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
