@@ -1,0 +1,277 @@
+"""Live detection: frames of a camera become verdicts, verdicts become events, both go to the sinks.
+
+    source -> health -> detector -> hysteresis -> sinks, snapshots, view
+
+``Lane`` is one camera with everything that has state; its methods are the steps of a frame. ``watch`` drives one
+lane until something ends it; whatever that is, every open event gets its ``end``.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from edgevand.errors import EndOfSourceError, FrameError, UsageError
+from edgevand_runtime.camera_health import CameraHealth
+from edgevand_runtime.events import AnomalyEvents, CameraEvents, EventIds, EventRule
+from edgevand_runtime.frame import Frame, iso_time
+from edgevand_runtime.stats import CameraStats
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from edgevand_runtime.camera_health import Health
+    from edgevand_runtime.events import Event, Fault
+    from edgevand_runtime.live_view import View
+    from edgevand_runtime.results import Result
+    from edgevand_runtime.sinks import Sink, Snapshots
+    from edgevand_runtime.sources import Source
+    from edgevand_runtime.stop import Ending, Stop
+
+__all__ = ["MONITOR_SCHEMA", "Detects", "Lane", "Limits", "Outputs", "summary", "warm_up", "watch"]
+
+MONITOR_SCHEMA = "edgevand.monitor/1"
+
+_LOG = logging.getLogger(__name__)
+_WAIT = 0.2  # seconds that a read waits for a live frame: how soon a request to stop is heard
+
+
+class Detects(Protocol):
+    """What a monitor needs of a detector."""
+
+    def detect(self, frames: Sequence[Frame]) -> list[Result]:
+        """The verdict of each frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a monitor ends by itself: after so many seconds, after so many verdicts; None is never."""
+
+    duration: float | None = None
+    max_frames: int | None = None
+
+
+@dataclass(slots=True)
+class Outputs:
+    """Where a lane's results and events go."""
+
+    sinks: tuple[Sink, ...] = ()
+    snapshots: Snapshots | None = None
+    view: View | None = None
+    _pictures: dict[str, str] = field(default_factory=dict)
+
+    def result(self, result: Result) -> None:
+        """Hand out a verdict."""
+        for sink in self.sinks:
+            sink.result(result)
+
+    def event(self, event: Event) -> Event:
+        """Draw the event's snapshot where it is news, and hand the event out."""
+        if self.snapshots is not None and event.evidence is not None:
+            path = self.snapshots.save(event.id, event.evidence)
+            if path is not None:
+                self._pictures[event.id] = str(path)
+        ended = event.type == "end"
+        event = replace(event, snapshot=self._pictures.pop(event.id, None) if ended else self._pictures.get(event.id))
+        for sink in self.sinks:
+            sink.event(event)
+        if self.view is not None:
+            self.view.event(event)
+        return event
+
+    def dropped(self) -> dict[str, int]:
+        """What each sink could not deliver."""
+        counts = {sink.name: sink.dropped for sink in self.sinks}
+        if self.snapshots is not None:
+            counts[self.snapshots.name] = self.snapshots.dropped
+        return counts
+
+    def close(self) -> None:
+        """Close every sink."""
+        for sink in self.sinks:
+            sink.close()
+
+
+class Lane:
+    """One camera: its source, its detector, and the state of its health, its events and its counters."""
+
+    def __init__(
+        self,
+        source: Source,
+        detector: Detects,
+        outputs: Outputs,
+        *,
+        camera: str,
+        rule: EventRule | None = None,
+        health: CameraHealth | None = None,
+    ) -> None:
+        """Put a lane together.
+
+        Args:
+            source: open source; the lane does not close it.
+            detector: gives the verdicts.
+            outputs: take them.
+            camera: name for events and counters.
+            rule: when an anomaly event starts and ends.
+            health: knows the enrolled view; default: knows none.
+        """
+        ids = EventIds()
+        self.source, self._detector, self._outputs = source, detector, outputs
+        self.stats = CameraStats(camera, time.monotonic())
+        self._anomalies = AnomalyEvents(camera, rule or EventRule(), ids)
+        self._camera = CameraEvents(camera, ids)
+        self._health = health or CameraHealth()
+        self._fits = False  # a frame of the enrolled size was seen
+
+    def step(self) -> None:
+        """Take the next frame, or note that none came.
+
+        Raises:
+            EndOfSourceError: the source has ended.
+            UsageError: the first frame has another size than the bank's.
+        """
+        frame = self._read()
+        now = time.monotonic()
+        self.stats.follow(self.source.status(), now)
+        if frame is None:
+            self._wait(now)
+            return
+        health = self._health.see(frame, self._clock(frame))
+        self._settle(health.faults, frame)
+        if "resized" in health.faults:
+            self._refuse(frame, health)
+            return
+        self._fits = True
+        self._judge(frame, health)
+
+    def close(self) -> None:
+        """End every open event."""
+        self._publish([*self._anomalies.close(), *self._camera.close(_now())])
+
+    def _read(self) -> Frame | None:
+        try:
+            return self.source.read(_WAIT)
+        except FrameError as error:
+            self.stats.unreadable += 1
+            _LOG.warning("%s", error)
+            return None
+
+    def _clock(self, frame: Frame) -> float | None:
+        """Seconds on a clock that runs with the frames; None for pictures that are no stream."""
+        return frame.monotonic if self.source.live else frame.media_time
+
+    def _wait(self, now: float) -> None:
+        """No frame came: a slow camera, or one that is lost."""
+        status = self.stats.source
+        if self.source.live and status is not None and not status.connected:
+            health = self._health.missing(status.error or "it is not connected", now)
+            self._settle(health.faults, None)
+
+    def _settle(self, faults: dict[Fault, str], frame: Frame | None) -> None:
+        """Camera faults become events; with a fault an open anomaly cannot be followed any more and ends."""
+        ended = self._anomalies.close() if faults else []
+        self._publish([*ended, *self._camera.update(faults, _now(), frame)])
+
+    def _refuse(self, frame: Frame, health: Health) -> None:
+        """A frame that the bank does not fit: wrong use at the start, a fault of the camera later on."""
+        if not self._fits:
+            raise UsageError(f"{frame.source}: {health.faults['resized']}; enrol this camera, or choose its own bank")
+        self.stats.resized += 1
+
+    def _judge(self, frame: Frame, health: Health) -> None:
+        result = self._detector.detect([frame])[0]
+        now = time.monotonic()
+        self.stats.take(result, now - frame.monotonic, now)
+        self._outputs.result(result)
+        if health.trusted:
+            self._publish(self._anomalies.update(result, frame))
+        else:
+            self.stats.withheld += 1
+
+    def _publish(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self.stats.follow_event(self._outputs.event(event))
+
+
+def watch(lane: Lane, view: View | None, limits: Limits, stop: Stop) -> Ending:
+    """Drive a lane until a limit, a request to stop or the end of its source; open events are ended in any case."""
+    try:
+        while True:
+            why = stop.why or _reached(lane.stats, limits)
+            if why is not None:
+                return why
+            lane.step()
+            if view is not None:
+                view.show(lane.stats)
+    except EndOfSourceError:
+        return "end-of-source"
+    finally:
+        lane.close()
+        if view is not None:
+            view.show(lane.stats, last=True)
+
+
+def warm_up(detector: Detects, size: tuple[int, int]) -> None:
+    """Score one black frame of (width, height), so that the first real one does not pay for first-use work."""
+    black = np.zeros((size[1], size[0], 3), np.uint8)
+    detector.detect([Frame(black, 0, "warm-up", _now(), time.monotonic())])
+
+
+def summary(lane: Lane, outputs: Outputs, why: Ending) -> dict[str, Any]:
+    """The run as one JSON document, ``edgevand.monitor/1``; percentiles are of the last 1000 frames."""
+    stats, status = lane.stats, lane.source.status()
+    seconds = time.monotonic() - stats.started
+    return {
+        "schema": MONITOR_SCHEMA,
+        "camera": stats.camera,
+        "source": lane.source.uri,
+        "bundle": stats.last.bundle if stats.last else None,
+        "bank": stats.last.bank if stats.last else None,
+        "calibration": stats.last.calibration if stats.last else None,
+        "ended": iso_time(_now()),
+        "reason": why,
+        "seconds": round(seconds, 3),
+        "frames": status.frames,
+        "scored": stats.scored,
+        "anomalous": stats.anomalous,
+        "withheld": stats.withheld,
+        "dropped": status.dropped,
+        "unreadable": stats.unreadable,
+        "resized": stats.resized,
+        "reconnects": status.reconnects,
+        "stalls": status.stalls,
+        "camera_fps": _rounded(status.fps),
+        "process_fps": _rounded(stats.scored / seconds if seconds > 0 else None),
+        "latency_ms": _percentiles(stats.latency.read(50, 95, 99)),
+        "age_ms": _percentiles(stats.age.read(50, 95, 99)),
+        "events": {
+            "anomaly": stats.events["anomaly"],
+            "camera": {fault: count for fault, count in sorted(stats.events.items()) if fault != "anomaly"},
+        },
+        "sink_dropped": outputs.dropped(),
+    }
+
+
+def _reached(stats: CameraStats, limits: Limits) -> Ending | None:
+    if limits.max_frames is not None and stats.scored >= limits.max_frames:
+        return "max-frames"
+    if limits.duration is not None and time.monotonic() - stats.started >= limits.duration:
+        return "duration"
+    return None
+
+
+def _percentiles(values: tuple[float, ...] | None) -> dict[str, float] | None:
+    return None if values is None else dict(zip(("p50", "p95", "p99"), (round(v, 2) for v in values), strict=True))
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
