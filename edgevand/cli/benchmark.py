@@ -17,6 +17,7 @@ from edgevand.cli.options import (
     SourceOption,
     VerboseFlag,
 )
+from edgevand.errors import GateError, UnavailableError
 
 if TYPE_CHECKING:
     from edgevand_runtime.benchmark import Failure, Measurement
@@ -44,12 +45,13 @@ def benchmark(
     verbose: VerboseFlag = 0,
     quiet: QuietFlag = False,
 ) -> int:
-    """Measure latency, throughput and memory of every engine on this machine.
+    """Measure latency, throughput, memory and parity of every engine on this machine.
 
     Uses the newest bundle, else the built-in one, frames of test://conveyor, and a bank that is enrolled from them for
-    the time of the run; --device and --backend choose one engine. Ends with 3 if an engine that should run does not.
+    the time of the run; --device and --backend choose one engine. Exit code 1 if an engine computes something else
+    than PyTorch did, 3 if one that should run does not.
     """
-    from edgevand_runtime.benchmark import BenchmarkOptions, Failure, available_devices, to_json
+    from edgevand_runtime.benchmark import BenchmarkOptions, Failure, Measurement, available_devices, to_json
     from edgevand_runtime.benchmark import benchmark as measure
 
     options = BenchmarkOptions(batches=batches, warm_up=warm_up, batch=batch, shots=shots, threads=threads)
@@ -66,7 +68,9 @@ def benchmark(
             print(_text(row))
     if as_json:
         print_json(to_json(chosen, searched, uri, options, rows))
-    return 3 if any(isinstance(row, Failure) for row in rows) else 0
+    if any(isinstance(row, Failure) for row in rows):
+        return UnavailableError.exit_code
+    return 0 if all(isinstance(row, Measurement) and row.parity.passed for row in rows) else GateError.exit_code
 
 
 def _text(row: Measurement) -> str:
@@ -76,5 +80,6 @@ def _text(row: Measurement) -> str:
     lines += [
         f"  {row.frames_per_second:.1f} frames/s, {row.peak_memory / 1e6:.0f} MB at most",
         f"  loaded in {row.open_s:.2f} s, first result {row.first_s * 1000:.0f} ms after that",
+        f"  golden sample: {'as' if row.parity.passed else 'NOT as'} PyTorch computed it",
     ]
     return "\n".join(lines)

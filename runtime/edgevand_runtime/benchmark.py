@@ -24,6 +24,7 @@ from edgevand_runtime.enroll import EnrolOptions, enroll
 from edgevand_runtime.frame import iso_time
 from edgevand_runtime.sources import open_source
 from edgevand_runtime.sources.redact import redact
+from edgevand_runtime.verify import ParityReport, check_parity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -105,6 +106,7 @@ class Measurement:
         open_s: seconds to load the graph and the bank.
         first_s: seconds that the first batch took after that.
         peak_memory: most resident bytes of the whole process while this engine was loaded and ran.
+        parity: the golden sample on this engine, held against PyTorch.
     """
 
     engine: str
@@ -113,10 +115,11 @@ class Measurement:
     open_s: float
     first_s: float
     peak_memory: int
+    parity: ParityReport
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object."""
-        return asdict(self)
+        return {**asdict(self), "parity": self.parity.to_json()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,16 +199,18 @@ def _measure(
         for number in range(options.warm_up + options.batches):
             batch = [frames[(number * options.batch + offset) % len(frames)] for offset in range(options.batch)]
             rows.append(_time_batch(detector, batch))
-        name = detector.engine.name
+        peak_memory = _peak_memory()
+        parity = check_parity(bundle, detector.engine)
     timed = np.array(rows[options.warm_up :]) * 1000
     percentiles = np.percentile(timed, [50, 95, 99], axis=0)
     return Measurement(
-        engine=name,
+        engine=parity.engine,
         stages={stage: Timing(*map(float, percentiles[:, column])) for column, stage in enumerate(STAGES)},
         frames_per_second=float(timed.shape[0] * options.batch / (timed[:, -1].sum() / 1000)),
         open_s=opened - started,
         first_s=rows[0][-1],
-        peak_memory=_peak_memory(),
+        peak_memory=peak_memory,
+        parity=parity,
     )
 
 
