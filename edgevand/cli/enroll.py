@@ -84,10 +84,7 @@ def enroll(
         _undo(bank, json=json, quiet=quiet)
         return
     if remove:
-        opened, edited = open_pair(bundle, bank, need_bank=True, quiet=quiet or json)
-        from edgevand_runtime.enroll import remove_frames
-
-        _report(remove_frames(edited, opened, remove), json=json, quiet=quiet)
+        _remove(bundle, bank, remove, json=json, quiet=quiet)
         return
     options = _options(
         shots=shots,
@@ -223,6 +220,13 @@ def _report(done: Enrolment, *, json: bool, quiet: bool) -> None:
     say(done.promise, quiet=quiet)
     say(f"contact sheet: {done.bank.path / 'contact-sheet.jpg'}", quiet=quiet)
     say(f"bank of {len(record.frames)} frames, version {record.version}: {done.bank.path}", quiet=quiet)
+
+
+def _remove(bundle: Path | None, bank: Path | None, frames: list[int], *, json: bool, quiet: bool) -> None:
+    from edgevand_runtime.enroll import remove_frames
+
+    opened, edited = open_pair(bundle, bank, need_bank=True, quiet=quiet or json)
+    _report(remove_frames(edited, opened, frames), json=json, quiet=quiet)
 
 
 def _undo(path: Path | None, *, json: bool, quiet: bool) -> None:
