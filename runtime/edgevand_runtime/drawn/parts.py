@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.random import Generator
 
-__all__ = ["PARTS", "Designer", "flange", "metal"]
+__all__ = ["PARTS", "Designer", "flange", "metal", "pick", "plastic", "some_seed"]
 
 Designer: TypeAlias = "Callable[[Generator], Blueprint]"
 
@@ -25,13 +25,13 @@ _THREAD_FROM = -0.35  # where the thread of a screw begins
 _BOARDS = ("1f6b3a", "14507f", "222428", "7d1f24")
 
 
-def _pick(rng: Generator, codes: tuple[str, ...]) -> Field:
+def pick(rng: Generator, codes: tuple[str, ...]) -> Field:
     """One of the colours, slightly varied."""
     varied = colour(codes[rng.integers(len(codes))]) * rng.uniform(0.88, 1.06) * rng.uniform(0.98, 1.02, 3)
     return np.asarray(np.clip(varied, 0, 1), np.float32)
 
 
-def _seed(rng: Generator) -> int:
+def some_seed(rng: Generator) -> int:
     """Which noise: few, so that tiles stay cached."""
     return int(rng.integers(8))
 
@@ -41,14 +41,14 @@ def metal(rng: Generator) -> Material:
     stretch = ((14.0, 1.0), (1.0, 1.0), (1.0, 14.0))[rng.integers(3)]
     grain = float(rng.uniform(0.03, 0.08))
     return Material(
-        _pick(rng, _METALS), gloss=float(rng.uniform(0.4, 0.9)), grain=grain, stretch=stretch, seed=_seed(rng)
+        pick(rng, _METALS), gloss=float(rng.uniform(0.4, 0.9)), grain=grain, stretch=stretch, seed=some_seed(rng)
     )
 
 
 def plastic(rng: Generator, codes: tuple[str, ...] = _PLASTICS) -> Material:
     """Moulded plastic or lacquer."""
     return Material(
-        _pick(rng, codes), gloss=float(rng.uniform(0.1, 0.6)), grain=float(rng.uniform(0.0, 0.03)), seed=_seed(rng)
+        pick(rng, codes), gloss=float(rng.uniform(0.1, 0.6)), grain=float(rng.uniform(0.0, 0.03)), seed=some_seed(rng)
     )
 
 
@@ -213,7 +213,7 @@ def bottle_cap(rng: Generator) -> Blueprint:
 
 def bottle(rng: Generator) -> Blueprint:
     """A bottle lying on its side, with a label and a cap."""
-    glass = Material(_pick(rng, ("1f5a35", "5a3415", "a9c4cc", "2a4a7a")), gloss=0.95, grain=0.0)
+    glass = Material(pick(rng, ("1f5a35", "5a3415", "a9c4cc", "2a4a7a")), gloss=0.95, grain=0.0)
     radius = float(rng.uniform(0.3, 0.38))
 
     def body(surface: Surface) -> None:
@@ -221,9 +221,9 @@ def bottle(rng: Generator) -> Blueprint:
         distance = np.maximum(np.abs(surface.y) - neck, np.abs(surface.x) - 0.95)
         surface.solid(np.asarray(distance, np.float32), glass, rise=radius, bevel=radius, ground=True)
 
-    paper = Material(_pick(rng, ("f2efe8", "e8d9a8", "d8e4ea")), gloss=0.05, grain=0.02)
+    paper = Material(pick(rng, ("f2efe8", "e8d9a8", "d8e4ea")), gloss=0.05, grain=0.02)
     sticker = plate((-0.35, 0), (0.3, 0.92 * radius), 0.02, paper, rise=0.0, bevel=0.02)
-    text = label(f"No.{rng.integers(1, 99)}", (-0.35, 0), 0.16, _pick(rng, ("26282c", "8a1f24", "14507f")))
+    text = label(f"No.{rng.integers(1, 99)}", (-0.35, 0), 0.16, pick(rng, ("26282c", "8a1f24", "14507f")))
 
     def print_label(surface: Surface) -> None:
         sticker(surface)
@@ -238,10 +238,10 @@ def bottle(rng: Generator) -> Blueprint:
 def hazelnut(rng: Generator) -> Blueprint:
     """A nut: brown, veined, with a pale scar at its base."""
     shell = Material(
-        _pick(rng, ("8a5a2b", "9a6a38", "7a4a22")), gloss=0.25, grain=0.1, stretch=(1.0, 5.0), seed=_seed(rng)
+        pick(rng, ("8a5a2b", "9a6a38", "7a4a22")), gloss=0.25, grain=0.1, stretch=(1.0, 5.0), seed=some_seed(rng)
     )
-    scar = Material(_pick(rng, ("c9ab7e", "b99868")), gloss=0.0, grain=0.08, seed=_seed(rng))
-    slim, seed = float(rng.uniform(0.8, 0.95)), _seed(rng)
+    scar = Material(pick(rng, ("c9ab7e", "b99868")), gloss=0.0, grain=0.08, seed=some_seed(rng))
+    slim, seed = float(rng.uniform(0.8, 0.95)), some_seed(rng)
 
     def body(surface: Surface) -> None:
         angle = np.arctan2(surface.y, surface.x)
