@@ -84,9 +84,11 @@ def load_image(path: Path | str) -> NDArray[np.uint8]:
 
 
 def squash(image_bgr: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resize as ``PIL.Image.resize(size, BICUBIC)`` of the RGB picture does, bit for bit.
+    """Resize as ``PIL.Image.resize(size, BICUBIC)`` of the RGB picture does, bit for bit, with any version of Pillow.
 
-    Pillow rounds to 8 bits between its two passes and, by version, chooses which comes first: hence its own resize.
+    Pillow rounds to 8 bits between its two passes. Up to version 12 the rows always come first; since 13 the columns do
+    where a picture loses more than twice as much height as width. Python 3.10 has no Pillow 13, and a score must not
+    depend on the version, so the newer order is made explicit.
 
     Args:
         image_bgr: (H, W, 3) uint8, BGR, 0..255.
@@ -102,6 +104,9 @@ def squash(image_bgr: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.ui
     height, width = image_bgr.shape[:2]
     # "BGR" is the order of the bytes handed over: Pillow's picture is RGB.
     rgb = Image.frombuffer("RGB", (width, height), np.ascontiguousarray(image_bgr), "raw", "BGR", 0, 1)
+    lost_width, lost_height = width - size[0], height - size[1]
+    if lost_height > max(0, 2 * lost_width):
+        rgb = rgb.resize((width, size[1]), Image.Resampling.BICUBIC)
     return np.asarray(rgb.resize(size, Image.Resampling.BICUBIC))
 
 
