@@ -269,6 +269,18 @@ def undo_bank(path: Path, version: int | None = None) -> Bank:
     """
     path = Path(path)
     recover(path)
+    _version_to_restore(path, version)  # complains before anything is made beside the bank
+    with versions.locked(path):
+        present, former = _version_to_restore(path, version)
+        Bank.open(former)
+        versions.keep(path, present)
+        with staged_directory(path, replace=True) as staging:
+            versions.link_tree(former, staging)
+    return Bank.open(path)
+
+
+def _version_to_restore(path: Path, version: int | None) -> tuple[int, Path]:
+    """The present version's number, and where the one lies that ``undo_bank`` is to bring back."""
     present = parse_record(BankRecord, _read_record(path), path / RECORD, schema=BANK_SCHEMA, remedy=_REMEDY)
     kept = versions.kept(path)
     wanted = present.previous if version is None else version
@@ -277,12 +289,7 @@ def undo_bank(path: Path, version: int | None = None) -> Bank:
         what = "a former version to go back to" if version is None else f"version {version} to be kept"
         msg = f"{path} is at version {present.version}: expected {what}, found {others}; choose one or enrol again"
         raise UsageError(msg)
-    with versions.locked(path):
-        Bank.open(kept[wanted])
-        versions.keep(path, present.version)
-        with staged_directory(path, replace=True) as staging:
-            versions.link_tree(kept[wanted], staging)
-    return Bank.open(path)
+    return present.version, kept[wanted]
 
 
 def _record_to_replace(target: Path) -> BankRecord:

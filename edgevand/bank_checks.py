@@ -49,7 +49,10 @@ def check_record(record: BankRecord, path: Path) -> None:
     elif isinstance(record.roi, tuple) and not _inside(record.roi, width, height):
         fault = f"a region of interest inside the frame of {width}x{height}, found {record.roi}"
     elif set(record.files) != wanted:
-        fault = f"the files {sorted(wanted)} to be listed, found {sorted(record.files)}"
+        first = min(set(record.files) ^ wanted)
+        fault = (
+            f"the file {first} to be listed, found none" if first in wanted else f"no file {first!r}, found it listed"
+        )
     elif record.previous is not None and record.previous >= record.version:
         fault = f"a previous version before {record.version}, found {record.previous}"
     if fault:
@@ -78,14 +81,17 @@ def check_features(
     if set(features) - heads != wanted or not stages or not heads <= {f"logits_{index}" for index in stages}:
         msg = f"expected the tensors {sorted(wanted)} in {path}, found {sorted(features)}; {_REMEDY}"
         raise FormatError(msg)
-    copies = {tensor.shape[1:2] for name, tensor in features.items() if name.startswith("tokens_")}
+    copies = {tensor.shape[1:2] for name, tensor in features.items() if name.startswith("tokens_") and tensor.ndim == 4}  # noqa: PLR2004 - [F, 1 + A, P, C]
+    if len(copies) > 1:
+        msg = f"{path}: expected as many augmented copies in each stage, found {sorted(copies)}; {_REMEDY}"
+        raise FormatError(msg)
     for name, tensor in features.items():
         if name == "text":
             check_embedding(tensor, f"{path}: {name}")
             continue
         dimensions, halves = {"tokens": (4, True), "logits": (3, False)}.get(name.split("_")[0], (2, False))
         fits = tensor.dtype == np.float32 or (halves and tensor.dtype == np.float16)
-        if tensor.ndim != dimensions or tensor.shape[0] != frames or tensor.size == 0 or not fits or len(copies) != 1:
+        if tensor.ndim != dimensions or tensor.shape[0] != frames or tensor.size == 0 or not fits:
             found = f"{list(tensor.shape)} {tensor.dtype}"
             msg = f"{path}: expected {name} of {dimensions} dimensions for {frames} frames, found {found}; {_REMEDY}"
             raise FormatError(msg)
@@ -101,7 +107,7 @@ def _check_against_bundle(features: Mapping[str, NDArray[Any]], manifest: Manife
             wanted[f"logits_{stage.index}"] = stage.grid
     for name, tensor in features.items():
         shape = wanted.get(name)
-        if shape is None or tensor.shape[-len(shape) :] != shape:
+        if shape is not None and tensor.shape[-len(shape) :] != shape:
             msg = f"{path}: expected {name} to end in {shape} as the bundle says, found {list(tensor.shape)}; {_REMEDY}"
             raise FormatError(msg)
 

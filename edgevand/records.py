@@ -120,5 +120,7 @@ def _sentence(error: ValidationError, path: Path, remedy: str) -> str:
     """The first fault of a validation as one sentence."""
     first = error.errors(include_url=False, include_context=False)[0]
     place = ".".join(str(part) for part in first["loc"]) or "the record"
-    found = "" if first["type"] == "missing" else f", found {str(first['input'])[:80]!r}"
-    return f"{path}: {place}: {first['msg'].rstrip('.')}{found}; {remedy}"
+    told = {"missing": "is missing", "extra_forbidden": "is no field of this schema"}.get(first["type"])
+    if told is None:
+        told = f"{first['msg'].rstrip('.')}, found {str(first['input'])[:80]!r}"
+    return f"{path}: {place}: {told}; {remedy}"

@@ -101,6 +101,7 @@ def make_bundle(
 def make_bank(
     path: Path,
     bundle: Bundle,
+    /,
     *,
     frames: int = 3,
     copies: int = 0,

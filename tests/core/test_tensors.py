@@ -19,7 +19,7 @@ from edgevand.tensors import read_tensor_file, read_tensors, tensor_bytes, write
 if TYPE_CHECKING:
     from pathlib import Path
 
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(lambda name: name != "__metadata__")
 arrays = st.builds(
     lambda dtype, shape, seed: np.random.default_rng(seed).integers(0, 200, shape).astype(dtype),
