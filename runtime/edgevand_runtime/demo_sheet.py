@@ -75,9 +75,9 @@ def _card(card: Card) -> Image.Image:
         cv2.drawContours(frame, outlines, -1, _TRUTH, max(2, frame.shape[1] // 220), cv2.LINE_AA)
     overlay = draw_overlay(card.image, card.result)
     left, right = _shrink(frame), _shrink(overlay)
-    picture = Image.new("RGB", (left.width + right.width, right.height + _CAPTION), _PAPER)
+    picture = Image.new("RGB", (left.width + 2 + right.width, right.height + _CAPTION), _PAPER)
     picture.paste(left, (0, _CAPTION))
-    picture.paste(right, (left.width, _CAPTION))
+    picture.paste(right, (left.width + 2, _CAPTION))
     font = ImageFont.load_default(15)
     ImageDraw.Draw(picture).text((2, _CAPTION // 2), card.caption, font=font, fill=_INK, anchor="lm")
     return picture
