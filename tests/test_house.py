@@ -9,6 +9,7 @@ import subprocess
 import sys
 from importlib.metadata import requires
 from typing import TYPE_CHECKING
+from zipfile import ZipFile
 
 import pytest
 
@@ -108,6 +109,24 @@ def test_what_a_device_installs_names_no_torch() -> None:
         "safetensors",
         "typer",
     }
+
+
+def test_the_wheel_holds_three_packages_and_their_data(repository: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=repository, capture_output=True, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(ZipFile(wheel).namelist())
+    packages = {name.split("/")[0] for name in names}
+    assert packages == {"edgevand", "edgevand_export", "edgevand_runtime", "edgevand-0.1.0.dist-info"}
+    assert {
+        "edgevand/prompts.json",
+        "edgevand/py.typed",
+        "edgevand/builtin/bundle/manifest.json",
+        "edgevand/builtin/bundle/encoder.onnx",
+        "edgevand_runtime/detector.py",
+        "edgevand_export/export.py",
+    } <= names
+    assert sum(item.file_size for item in ZipFile(wheel).infolist()) < 20e6
 
 
 def test_an_error_of_this_program_has_a_documented_exit_code(repository: Path) -> None:
