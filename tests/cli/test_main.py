@@ -240,3 +240,28 @@ def test_python_m_edgevand_is_the_command() -> None:
     done = run("--version")
     assert (done.returncode, done.stdout) == (0, "edgevand 0.1.0\n")
     assert run("nonsense").returncode == 2
+
+
+def spellings(name: str) -> set[str]:
+    return {option for parameter in load_command(name).params for option in parameter.opts}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_reports_as_json_and_can_be_made_talkative_and_quiet(name: str) -> None:
+    assert {"--json", "-v", "--verbose", "-q", "--quiet"} <= spellings(name)
+
+
+@pytest.mark.parametrize("name", ["enroll", "monitor", "score", "benchmark"])
+def test_source_and_camera_are_the_same_option_wherever_frames_are_read(name: str) -> None:
+    (option,) = [parameter for parameter in load_command(name).params if "--source" in parameter.opts]
+    assert "--camera" in option.opts
+
+
+@pytest.mark.parametrize("name", ["demo", "enroll", "monitor", "score", "verify", "benchmark"])
+def test_device_and_backend_can_be_chosen_wherever_an_engine_runs(name: str) -> None:
+    assert {"--device", "--backend"} <= spellings(name)
+
+
+@pytest.mark.parametrize("name", ["demo", "export", "enroll", "score"])
+def test_the_output_is_named_alike_everywhere(name: str) -> None:
+    assert {"-o", "--output"} <= spellings(name)
