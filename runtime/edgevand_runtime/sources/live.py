@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from edgevand_runtime.frame import Frame
     from edgevand_runtime.sources.capture import Capture
 
-__all__ = ["LiveSource", "Patience"]
+__all__ = ["NETWORK_REMEDY", "PIPELINE_REMEDY", "LiveSource", "Patience"]
+
+NETWORK_REMEDY = "check the camera, its address and the network"
+PIPELINE_REMEDY = "try the pipeline with gst-launch-1.0 and check the camera"
 
 _CLOSE_SECONDS = 0.5
 _FPS_MEMORY = 0.9
@@ -50,13 +53,16 @@ class LiveSource(Source):
 
     live = True
 
-    def __init__(self, uri: str, connect: Callable[[], Capture], patience: Patience) -> None:
+    def __init__(
+        self, uri: str, connect: Callable[[], Capture], patience: Patience, remedy: str = NETWORK_REMEDY
+    ) -> None:
         """Connect and wait for the first frame.
 
         Args:
             uri: what the person gave; kept without its password.
             connect: makes a new connection, or raises SourceError with the reason; called again after each outage.
             patience: how long to wait for what.
+            remedy: what the person can do about silence, the end of a sentence.
 
         Raises:
             SourceError: no connection, or no frame in time.
@@ -64,6 +70,7 @@ class LiveSource(Source):
         self.uri = redact(uri)
         self._connect = connect
         self._patience = patience
+        self._remedy = remedy
         self._change = threading.Condition()
         self._closing = threading.Event()
         # All below is written under the condition's lock.
@@ -97,7 +104,7 @@ class LiveSource(Source):
                 dropped=state.dropped,
                 reconnects=state.reconnects,
                 stalls=state.stalls,
-                error=_silent(self.uri, silence) if hung else state.error,
+                error=self._silent(silence) if hung else state.error,
                 size=state.size,
                 fps=1 / state.interval if state.interval else None,
                 changed=state.last + self._patience.read if hung else state.changed,
@@ -121,7 +128,7 @@ class LiveSource(Source):
             arrived, error = self._status.frames > 0, self._status.error
         if not arrived:
             self.close()
-            raise SourceError(error or _silent(self.uri, patience.open))
+            raise SourceError(error or self._silent(patience.open))
 
     def _run(self) -> None:
         """The thread: connect, take frames, wait, and again until closed."""
@@ -158,7 +165,7 @@ class LiveSource(Source):
                 if image is None:
                     silence = time.monotonic() - last
                     stalled = silence >= 0.8 * self._patience.read
-                    self._lost(_silent(self.uri, silence) if stalled else _broken(self.uri), stalled=stalled)
+                    self._lost(self._silent(silence) if stalled else self._broken(), stalled=stalled)
                     return
                 last = time.monotonic()
                 self._publish(image)
@@ -201,6 +208,17 @@ class LiveSource(Source):
                 self._status.connected, self._status.changed = False, time.monotonic()
         self._change.notify_all()
 
+    def _silent(self, seconds: float) -> str:
+        """The sentence for a source that hangs."""
+        return f"The source {self.uri} was expected to send frames but sent none for {seconds:.0f} s: {self._remedy}."
+
+    def _broken(self) -> str:
+        """The sentence for a connection that ended."""
+        return (
+            f"The source {self.uri} was expected to go on but the stream ended or the connection broke: "
+            "check the camera and the network; connecting again."
+        )
+
 
 class _State:
     """The mutable twin of SourceStatus."""
@@ -212,19 +230,3 @@ class _State:
         self.size: tuple[int, int] | None = None
         self.interval: float | None = None
         self.started = self.changed = self.last = time.monotonic()
-
-
-def _silent(uri: str, seconds: float) -> str:
-    """The sentence for a source that hangs."""
-    return (
-        f"The source {uri} was expected to send frames but sent none for {seconds:.0f} s: "
-        "check the camera, its address and the network."
-    )
-
-
-def _broken(uri: str) -> str:
-    """The sentence for a connection that ended."""
-    return (
-        f"The source {uri} was expected to go on but the stream ended or the connection broke: "
-        "check the camera and the network; connecting again."
-    )

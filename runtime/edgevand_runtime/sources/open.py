@@ -14,7 +14,7 @@ from PIL import Image
 from edgevand.errors import BadInputError
 from edgevand_runtime.sources.camera import connect_camera, connect_gstreamer, csi_pipeline
 from edgevand_runtime.sources.files import IMAGE_SUFFIXES, ImageSource, images_in_folder, images_of_glob
-from edgevand_runtime.sources.live import LiveSource, Patience
+from edgevand_runtime.sources.live import PIPELINE_REMEDY, LiveSource, Patience
 from edgevand_runtime.sources.redact import redact
 from edgevand_runtime.sources.stream import STREAM_SCHEMES, check_url, connect_stream
 from edgevand_runtime.sources.video import VIDEO_SUFFIXES, VideoSource
@@ -77,7 +77,8 @@ def _open_url(url: str, patience: Patience) -> Source:
 
 def _open_pipeline(uri: str, pipeline: str, patience: Patience) -> Source:
     """A GStreamer pipeline."""
-    return LiveSource(uri, partial(connect_gstreamer, uri, pipeline, patience.open, patience.read), patience)
+    connect = partial(connect_gstreamer, uri, pipeline, patience.open, patience.read)
+    return LiveSource(uri, connect, patience, PIPELINE_REMEDY)
 
 
 def _open_path(name: str) -> Source:

@@ -74,7 +74,9 @@ SYSTEM_OPENCV = """
 import sys
 sys.path[:0] = sys.argv[1:]
 from edgevand_runtime.sources.camera import connect_gstreamer
-connection = connect_gstreamer("gst:", "videotestsrc num-buffers=5 ! video/x-raw,width=64,height=48", 5.0, 5.0)
+pipeline = "videotestsrc num-buffers=5 ! video/x-raw,width=64,height=48"
+assert connect_gstreamer("gst:", pipeline, 5.0, 5.0).read().shape == (48, 64, 3)
+connection = connect_gstreamer("gst:", f"{pipeline} ! videoconvert ! video/x-raw,format=BGR ! appsink", 5.0, 5.0)
 count = 0
 while (image := connection.read()) is not None:
     assert image.shape == (48, 64, 3), image.shape
