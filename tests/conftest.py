@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command line does; before any test imports NumPy
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

@@ -77,6 +77,9 @@ def load_command(name: str) -> Any:  # noqa: ANN401 (typer keeps the type of a c
 
 def _run(name: str, arguments: list[str]) -> int:
     """Parse and run one command; every exception ends here."""
+    # OpenBLAS's own threads wait by spinning and, where anything else runs (the engine's threads, a camera's, another
+    # program), make a search of the bank take ten times longer instead of half as long. Must be set before NumPy loads.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _start_logging(_DEBUG if "-vv" in arguments else 0, quiet=False)  # errors of parsing come before its result
     try:
         command = load_command(name)
