@@ -50,9 +50,7 @@ def check_record(record: BankRecord, path: Path) -> None:
         fault = f"a region of interest inside the frame of {width}x{height}, found {record.roi}"
     elif set(record.files) != wanted:
         first = min(set(record.files) ^ wanted)
-        fault = (
-            f"the file {first} to be listed, found none" if first in wanted else f"no file {first!r}, found it listed"
-        )
+        fault = f"the file {first!r} {'to be listed, found none' if first in wanted else 'not to be listed, found it'}"
     elif record.previous is not None and record.previous >= record.version:
         fault = f"a previous version before {record.version}, found {record.previous}"
     if fault:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["keep", "kept", "link_tree", "locked", "prune"]
 
 
+_PRUNED = ".pruned"
+
+
 def kept(path: Path) -> dict[int, Path]:
     """The former versions of ``path`` by number, rising."""
     root = _root(path)
@@ -78,8 +81,11 @@ def link_tree(source: Path, target: Path) -> None:
 
 
 def prune(path: Path, count: int) -> None:
-    """Remove all but the newest ``count`` versions."""
-    for place in list(kept(path).values())[:-count]:
+    """Remove all but the newest ``count`` versions; call it inside ``locked``."""
+    for number, place in list(kept(path).items())[:-count]:
+        with contextlib.suppress(OSError):  # it takes place on the disk and nothing else
+            place.rename(place.with_name(f".{number}{_PRUNED}"))  # a half-removed version must not look like one
+    for place in _root(path).glob(f".*{_PRUNED}"):
         shutil.rmtree(place, ignore_errors=True)
 
 
