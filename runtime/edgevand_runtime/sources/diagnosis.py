@@ -69,7 +69,7 @@ def _unreachable(name: str, parts: SplitResult, error: Exception) -> str:
             f"The source {name} was expected to answer but {parts.hostname} does not: check the camera and the network."
         )
     reason = " ".join(str(getattr(error, "strerror", None) or error).split()).rstrip(".") or type(error).__name__
-    return f"The source {name} cannot be read ({reason}): check its address and the network."
+    return f"The source {name} cannot be read ({redact(reason)}): check its address and the network."
 
 
 def _judge(name: str, parts: SplitResult, status: int, content: str) -> str:

@@ -66,7 +66,7 @@ class ImageSource(Source):
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     """Sort key under which ``img2`` comes before ``img10``."""
     pieces = re.findall(r"\d+|\D+", name)
-    return tuple((0, int(piece), piece) if piece.isdigit() else (1, 0, piece.casefold()) for piece in pieces)
+    return tuple((0, int(piece), piece) if piece.isdecimal() else (1, 0, piece.casefold()) for piece in pieces)
 
 
 def images_in_folder(folder: Path) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import re
+import stat
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,8 +30,8 @@ def open_source(uri: str | int | Path, *, open_timeout: float = 10.0, read_timeo
     """Open whatever a person names as a source (docs/sources.md).
 
     Args:
-        uri: camera index, ``/dev/video0``, ``rtsp://…``, ``http://…``, ``csi://0``, ``gst:PIPELINE``, video file, image
-            file, folder, glob, or ``test://conveyor``.
+        uri: camera index, ``/dev/video0`` or ``/dev/v4l/by-id/…``, ``rtsp://…``, ``http://…``, ``csi://0``,
+            ``gst:PIPELINE``, video file, image file, folder, glob, or ``test://conveyor``.
         open_timeout: seconds within which a live source must deliver its first frame.
         read_timeout: seconds of silence after which a live source counts as lost and is connected again.
 
@@ -44,7 +45,7 @@ def open_source(uri: str | int | Path, *, open_timeout: float = 10.0, read_timeo
     """
     name = str(uri)
     patience = Patience(open=open_timeout, read=read_timeout)
-    if name.isdecimal() or re.fullmatch(r"/dev/video\d+", name):
+    if name.isdecimal() or re.match(r"/dev/(video|v4l/)", name):
         return LiveSource(name, lambda: connect_camera(name), patience)
     if name.startswith("gst:"):
         return _open_pipeline(name, name.removeprefix("gst:").strip(), patience)
@@ -83,11 +84,22 @@ def _open_pipeline(uri: str, pipeline: str, patience: Patience) -> Source:
 
 def _open_path(name: str) -> Source:
     """A file, a folder or a glob."""
-    path = Path(name).expanduser()
-    if path.is_dir():
+    try:
+        path = Path(name).expanduser()
+        kind = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        kind = 0
+    except (OSError, RuntimeError, ValueError) as error:  # too long, not allowed, no home directory, a null character
+        reason = redact(str(getattr(error, "strerror", error)))
+        message = f"The source {redact(name)} cannot be looked at ({reason}): check the path and its permissions."
+        raise BadInputError(message) from error
+    if stat.S_ISDIR(kind):
         return ImageSource(str(path), images_in_folder(path))
-    if path.exists():
+    if stat.S_ISREG(kind):
         return _open_file(path)
+    if kind:
+        message = f"{path} was expected to be a file or a folder but is neither: give another path."
+        raise BadInputError(message)
     if glob.has_magic(name):
         return ImageSource(name, images_of_glob(str(path)))
     message = (

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from edgevand.errors import BadInputError, EndOfSourceError, FrameError
+from edgevand.errors import BadInputError, EdgevandError, EndOfSourceError, FrameError
 from edgevand_runtime.sources import open_source
+from edgevand_runtime.sources.files import images_in_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,6 +97,28 @@ def test_a_name_with_brackets_that_exists_is_no_glob(tmp_path: Path) -> None:
     path = picture(tmp_path / "part[1].png")
     with open_source(path) as source:
         assert source.length == 1
+
+
+@given(name=st.text(st.characters(exclude_categories=["Nd"]), max_size=300))
+def test_whatever_a_person_types_becomes_a_source_or_one_sentence(name: str) -> None:
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.chdir(folder)
+        try:
+            open_source(name).close()
+        except EdgevandError:
+            return
+
+
+def test_a_pipe_is_refused_before_anybody_waits_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BadInputError, match="is neither"):
+        open_source(tmp_path / "pipe")
+
+
+def test_superscripts_in_names_are_letters(tmp_path: Path) -> None:
+    for name in ("m².png", "m10.png", "m2.png"):
+        picture(tmp_path / name)
+    assert [path.name for path in images_in_folder(tmp_path)] == ["m2.png", "m10.png", "m².png"]
 
 
 def test_a_closed_source_gives_nothing_more(tmp_path: Path) -> None:
