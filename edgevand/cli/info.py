@@ -85,6 +85,8 @@ def _show(document: dict[str, Any]) -> None:
 
     rows = _bundle_rows(document) if document["kind"] == "bundle" else _bank_rows(document)
     table = Table(title=f"{document['kind']} {document['path']}", title_justify="left", show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(name, value)
     Console().print(table)

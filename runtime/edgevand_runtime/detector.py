@@ -6,6 +6,7 @@ run them side by side in a pipeline and ``monitor`` one after the other, through
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -200,6 +201,7 @@ class Detector:
             bank=None if self.bank is None else self.bank.hash,
             raw_map=raw.raw_map,
             map_threshold=None if map_limit is None else map_limit.threshold,
+            map_normal=None if self._map_limit is None else math.exp(self._map_limit.mean),
         )
 
     def _limit_of_map(self, raw: RawScore) -> LimitRecord | None:

@@ -1,14 +1,14 @@
 """A heat map that a person can read, over the frame it belongs to.
 
-The colours are fixed by the threshold and not by each frame's own maximum, so that the same colour means the
-same thing on every frame: nothing below half the map's threshold, cool up to the threshold, warm above it,
-magenta from twice the threshold on. A thin line runs where the map crosses the threshold, which also serves
-who cannot tell the colours apart. Every region of the result has a box with its peak; a strip below the
-picture (no pixel of the frame is hidden by it) holds the verdict, the scores and the legend.
+The colours are fixed by the calibration and not by each frame's own maximum, so that the same colour means the same
+thing on every frame: nothing up to what normal frames typically reach, cool up to the threshold, warm above it,
+magenta from twice the threshold on. A thin line runs where the map crosses the threshold, which also serves who
+cannot tell the colours apart. Every region of the result has a box with its peak; a strip below the picture (no
+pixel of the frame is hidden by it) holds the verdict, the scores and the legend.
 
-Where nothing was calibrated the strip says "uncalibrated" and the same colours stand for a fixed range of raw
-values: ``uncalibrated_scale`` takes the threshold's place, one half for each stage of a zero-shot map (where
-normal and abnormal are equally likely) and one quarter for each stage of a memory-bank map.
+Where nothing was calibrated the strip says "uncalibrated" and ``uncalibrated_scale`` takes the threshold's place, a
+fixed raw value: one half for each stage of a zero-shot map (where normal and abnormal are equally likely) and one
+quarter for each stage of a memory-bank map. The colours then start at half of it.
 """
 
 from __future__ import annotations
@@ -37,18 +37,23 @@ _MIN_WIDTH, _MIN_HEIGHT = 480, 360
 _MAX_LABELS = 24
 """Boxes beyond the highest ones are drawn without their number: labels on labels cannot be read."""
 
-# Ratio of the raw value to the threshold, colour (R, G, B) and opacity there; linear between.
+# Place on the scale (0.5 where the colours start, 1 the threshold, 2 twice that), colour (R, G, B) and opacity there;
+# linear in between.
 _STOPS = (
-    (0.00, (60, 110, 255), 0.00),
-    (0.50, (60, 110, 255), 0.00),
-    (0.80, (40, 190, 255), 0.12),
-    (0.98, (70, 230, 190), 0.26),
-    (1.00, (255, 226, 40), 0.34),
+    (0.00, (50, 80, 255), 0.00),
+    (0.50, (50, 80, 255), 0.00),
+    (0.65, (50, 90, 255), 0.18),
+    (0.85, (30, 150, 255), 0.32),
+    (0.98, (40, 220, 220), 0.38),
+    (1.00, (255, 226, 40), 0.38),
     (1.35, (255, 120, 20), 0.42),
     (1.70, (236, 30, 40), 0.46),
     (2.00, (190, 0, 120), 0.50),
 )
 _TOP = 2.0
+
+_MOST_NORMAL = 0.95
+"""Of the threshold; a hand-set threshold may lie below what normal frames reach."""
 
 _INK = (238, 240, 243)
 _PAPER = (24, 27, 31)
@@ -87,7 +92,8 @@ def draw_overlay(
     if factor > 1:
         canvas = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC).astype(np.uint8)
     scale = result.map_threshold or uncalibrated_scale or UNCALIBRATED_SCALE
-    heated = canvas if result.raw_map is None else draw_heat(canvas, result.raw_map, scale)
+    start = _start(result, scale)
+    heated = canvas if result.raw_map is None else draw_heat(canvas, result.raw_map, scale, start)
     text_height = max(12, round(min(heated.shape[0], heated.shape[1] * 0.75) / 28))
     picture = Image.fromarray(heated[..., ::-1])
     _draw_regions(ImageDraw.Draw(picture), result.regions, factor, text_height, picture.size)
@@ -98,34 +104,44 @@ def draw_overlay(
     return np.ascontiguousarray(np.asarray(whole)[..., ::-1])
 
 
-def draw_heat(image: NDArray[np.uint8], raw_map: NDArray[np.float32], scale: float) -> NDArray[np.uint8]:
+def draw_heat(
+    image: NDArray[np.uint8], raw_map: NDArray[np.float32], threshold: float, start: float
+) -> NDArray[np.uint8]:
     """Blend the heat map alone over a frame, with the line where the map crosses the threshold.
 
     Args:
         image: (H, W, 3) uint8 BGR, of any size; it is not written to.
         raw_map: (h, w) float32 raw map; enlarged to the frame bilinearly.
-        scale: raw value that stands at the threshold's colour, above 0.
+        threshold: raw value at which the colours turn warm, above 0.
+        start: raw value from which on there is any colour, below the threshold.
 
     Returns:
         (H, W, 3) uint8 BGR.
     """
     height, width = image.shape[:2]
     enlarged = cv2.resize(raw_map.astype(np.float32, copy=False), (width, height), interpolation=cv2.INTER_LINEAR)
-    ratio = np.nan_to_num(enlarged / scale, nan=0.0, posinf=_TOP, neginf=0.0)
-    level = np.clip(ratio * (255 / _TOP), 0, 255).astype(np.uint8)
+    below = 0.5 + 0.5 * (enlarged - start) / (threshold - start)
+    place = np.where(enlarged < threshold, below, enlarged / threshold)
+    level = np.clip(place * (255 / _TOP), 0, 255).astype(np.uint8)
     colours, opacity = _table()
     alpha = cv2.LUT(level, opacity)[..., None]
     blended = image * (1 - alpha) + cv2.LUT(cv2.merge([level] * 3), colours[None]) * alpha
     heated: NDArray[np.uint8] = np.rint(blended).astype(np.uint8)
-    outlines, _ = cv2.findContours((ratio >= 1).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    outlines, _ = cv2.findContours((enlarged >= threshold).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     line = max(1, round(min(height, width) / 500))
     cv2.drawContours(heated, outlines, -1, (255, 255, 255), line, cv2.LINE_AA)
     return heated
 
 
+def _start(result: Result, threshold: float) -> float:
+    """Where the colours start: what normal frames typically reach, or half the threshold where that is not known."""
+    normal = result.map_normal
+    return normal if normal is not None and normal < _MOST_NORMAL * threshold else threshold / 2
+
+
 @lru_cache(maxsize=1)
 def _table() -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """The colours (256, 3) uint8 BGR and opacities (256,) float32 over ratios 0 .. ``_TOP``."""
+    """The colours (256, 3) uint8 BGR and opacities (256,) float32 over places 0 .. ``_TOP``."""
     at = np.linspace(0, _TOP, 256)
     stops = [ratio for ratio, _, _ in _STOPS]
     channels = [np.interp(at, stops, [colour[channel] for _, colour, _ in _STOPS]) for channel in (2, 1, 0)]
@@ -199,7 +215,12 @@ def _strip(result: Result, scale: float, width: int, text_height: int) -> Image.
     draw.text((2 * pad, row / 2), verdict, font=font, fill=(255, 255, 255), anchor="lm")
     draw.text((pad + badge + pad, row / 2), words, font=font, fill=_INK, anchor="lm")
     corner = (width - legend_width, 0) if beside else (0, row)
-    _draw_legend(draw, corner, (min(legend_width, width), row), small, None if result.map_threshold else scale)
+    names = ("half", "threshold", "twice")
+    if result.map_threshold is None:
+        names = (f"{scale / 2:.3g}", f"{scale:.3g}", f"{2 * scale:.3g}")
+    elif _start(result, scale) == result.map_normal:
+        names = ("normal", "threshold", "twice")
+    _draw_legend(draw, corner, (min(legend_width, width), row), small, names)
     return strip
 
 
@@ -215,9 +236,9 @@ def _draw_legend(
     corner: tuple[int, int],
     size: tuple[int, int],
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    raw_scale: float | None,
+    names: tuple[str, str, str],
 ) -> None:
-    """The colour bar, from half the threshold to twice, with ticks; raw values where nothing was calibrated."""
+    """The colour bar, from where the colours start to twice the threshold, with three ticks."""
     width, row = size
     colours, opacity = _table()
     margin = round(row * 0.7)
@@ -228,8 +249,7 @@ def _draw_legend(
         level = round(ratio * 255 / _TOP)
         mixed = ground * (1 - opacity[level]) + colours[level][::-1].astype(float) * opacity[level]
         draw.line((x + step, y, x + step, y + thick), fill=tuple(int(value) for value in mixed))
-    for ratio, name in ((0.5, "half"), (1.0, "threshold"), (2.0, "twice")):
+    for ratio, name in zip((0.5, 1.0, 2.0), names, strict=True):
         at = x + round((ratio - 0.5) / 1.5 * (length - 1))
-        text = name if raw_scale is None else f"{ratio * raw_scale:.3g}"
         draw.line((at, y, at, y + thick + max(2, row // 16)), fill=_INK, width=max(1, row // 24))
-        draw.text((at, y + thick + round(row * 0.06)), text, font=font, fill=_INK, anchor="ma")
+        draw.text((at, y + thick + round(row * 0.06)), name, font=font, fill=_INK, anchor="ma")

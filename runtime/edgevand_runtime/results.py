@@ -31,7 +31,7 @@ class Region:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
-    """One frame's verdict; the fields are the contract's, ``raw_map`` and ``map_threshold`` stay in the process.
+    """One frame's verdict; the fields are the contract's, the last three stay in the process.
 
     Attributes:
         text_score: abnormal probability that the text gives, in [0, 1]; None without text.
@@ -41,6 +41,8 @@ class Result:
         raw_map: (S_h, S_w) float32 raw anomaly map at the bundle's image size, 0 outside the region of interest;
             None where the method drew no map.
         map_threshold: raw map value at which a pixel counts as anomalous; None where nothing was calibrated.
+        map_normal: what the map's maximum typically is on a normal frame (geometric mean over the enrolled frames, each
+            left out); None where nothing was calibrated.
     """
 
     source: str
@@ -62,10 +64,10 @@ class Result:
     bank: str | None
     raw_map: NDArray[np.float32] | None
     map_threshold: float | None
+    map_normal: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The contract's JSON object; floats are finite."""
-        fields = {
-            name: getattr(self, name) for name in self.__slots__ if name not in {"raw_map", "map_threshold", "regions"}
-        }
+        kept = {"raw_map", "map_threshold", "map_normal", "regions"}
+        fields = {name: getattr(self, name) for name in self.__slots__ if name not in kept}
         return {"schema": RESULT_SCHEMA, **fields, "regions": [asdict(region) for region in self.regions]}
