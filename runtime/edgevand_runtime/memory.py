@@ -7,6 +7,9 @@ set in the processor's cache and memory bounded whatever the number of shots is.
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -20,6 +23,11 @@ __all__ = ["MemoryBank", "NearestPatch"]
 
 _BLOCK = 512
 """Bank rows of one matrix product: 1369 queries by 512 rows are 2.8 MB of similarities."""
+
+
+_THREADS = os.cpu_count() or 1
+_WORTH_THREADS = 30_000_000
+"""Multiplications (a few milliseconds) from which on threads pay."""
 
 
 class NearestPatch(NamedTuple):
@@ -103,7 +111,20 @@ class MemoryBank:
 
 
 def _largest_cosine(queries: NDArray[np.float32], bank: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Largest dot product of each of (Q, C) queries with (M, C) bank rows: (Q,) float32."""
+    """Largest dot product of each of (Q, C) queries with (M, C) bank rows: (Q,) float32.
+
+    The queries are shared out among threads, each with a matrix product of its own: NumPy lets go of the interpreter
+    meanwhile, and a product that is parallel in itself would wait for its threads by spinning.
+    """
+    if len(queries) * bank.size < _WORTH_THREADS or _THREADS == 1:
+        return _largest_cosine_of_rows(queries, bank)
+    parts = np.array_split(queries, _THREADS)
+    found = _pool().map(_largest_cosine_of_rows, parts, [bank] * len(parts))
+    return np.concatenate(list(found))
+
+
+def _largest_cosine_of_rows(queries: NDArray[np.float32], bank: NDArray[np.float32]) -> NDArray[np.float32]:
+    """One thread's share of ``_largest_cosine``."""
     largest = np.full(len(queries), -1.0, np.float32)
     buffer = np.empty((len(queries), min(_BLOCK, len(bank))), np.float32)
     for start in range(0, len(bank), _BLOCK):
@@ -112,3 +133,9 @@ def _largest_cosine(queries: NDArray[np.float32], bank: NDArray[np.float32]) -> 
         np.matmul(queries, block.T, out=cosine)
         np.maximum(largest, cosine.max(axis=1), out=largest)
     return largest
+
+
+@lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    """Threads of the search; started with the first one that is worth it."""
+    return ThreadPoolExecutor(_THREADS, thread_name_prefix="memory-bank")
