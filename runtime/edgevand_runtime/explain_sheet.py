@@ -27,6 +27,7 @@ _INK = (238, 240, 243)
 _REGION = (255, 255, 255)
 _PATCH = (0, 214, 255)
 _LEAST_WINDOW = 1 / 5
+_ROOM, _WIDEST = 1.4, 2.0
 
 
 class Cell(NamedTuple):
@@ -87,15 +88,7 @@ def draw_sheet(image: NDArray[np.uint8], pairs: Sequence[Pair]) -> NDArray[np.ui
 def _row(frame: Image.Image, pair: Pair) -> Image.Image:
     """Frame, crop, enrolled crop, enrolled frame."""
     enrolled = Image.fromarray(pair.expected_image[..., ::-1])
-    # A square window in pixels of the frame, large enough to recognise what is in it.
-    side = max(
-        1.4 * pair.region.width * frame.width,
-        1.4 * pair.region.height * frame.height,
-        _LEAST_WINDOW * min(frame.size),
-    )
-    width, height = side / frame.width, side / frame.height
-    x, y = pair.region.centre
-    window = Cell(x - width / 2, y - height / 2, width, height)
+    window = _window(frame.size, pair.region, pair.found)
     shift_x, shift_y = (there - here for there, here in zip(pair.expected.centre, pair.found.centre, strict=True))
     moved = window._replace(left=window.left + shift_x, top=window.top + shift_y)
     peak = "highest point, uncalibrated" if pair.peak is None else f"found, peak {pair.peak:.2f}"
@@ -114,6 +107,22 @@ def _row(frame: Image.Image, pair: Pair) -> Image.Image:
         draw.text((left, _ROW + _CAPTION // 2), caption, font=font, fill=_INK, anchor="lm")
         left += panel.width + _GAP
     return row
+
+
+def _window(size: tuple[int, int], region: Cell, patch: Cell) -> Cell:
+    """What of a frame (width, height in pixels) to show: region and patch with some room, inside where it fits."""
+    left, top = min(region.left, patch.left), min(region.top, patch.top)
+    right = max(region.left + region.width, patch.left + patch.width)
+    bottom = max(region.top + region.height, patch.top + patch.height)
+    least = _LEAST_WINDOW * min(size)
+    width, height = max(_ROOM * (right - left) * size[0], least), max(_ROOM * (bottom - top) * size[1], least)
+    width, height = max(width, height), max(height, width / _WIDEST)  # at least square, so that rows look alike
+    share = Cell(0, 0, width / size[0], height / size[1])
+    x, y = (left + right - share.width) / 2, (top + bottom - share.height) / 2
+    # Inside the frame; a window larger than the frame has it in its middle.
+    x = min(max(x, 0.0), 1 - share.width) if share.width <= 1 else (1 - share.width) / 2
+    y = min(max(y, 0.0), 1 - share.height) if share.height <= 1 else (1 - share.height) / 2
+    return share._replace(left=x, top=y)
 
 
 def _overview(picture: Image.Image, boxes: Sequence[tuple[Cell, tuple[int, int, int]]]) -> Image.Image:
