@@ -87,6 +87,7 @@ def monitor(
     Without --source the newest bank and the source it was enrolled from are used. --output writes every result as
     a JSON line ("-" is standard output). Ctrl-C ends it in order, a second one at once.
     """
+    from edgevand.errors import UsageError
     from edgevand_runtime.detector import Detector
     from edgevand_runtime.events import EventRule
     from edgevand_runtime.monitor import Lane, Limits, Outputs, summary, warm_up, watch
@@ -94,9 +95,11 @@ def monitor(
     from edgevand_runtime.sources import open_source
     from edgevand_runtime.stop import Stop, stop_on_signals
 
+    piped = output is not None and str(output) == "-"
+    if piped and json_:
+        raise UsageError("expected either --output - or --json on standard output, found both; give --output FILE")
     event_rule = EventRule.parse(rule)
     rotation = Rotation(rotate, keep)
-    piped = output is not None and str(output) == "-"
     the_bundle, the_bank = open_pair(bundle, bank, need_bank=source is None, quiet=quiet or json_)
     uri = _uri(source, the_bank)
     camera = _camera_name(name, uri)

@@ -185,9 +185,7 @@ class CameraHealth:
         """
         self._lasting["lost"].update(answer=False, at=frame.monotonic)
         if self._frame_size is not None and frame.size != self._frame_size:
-            sentence = "the camera's frames are {}x{} now, the enrolled ones {}x{}".format(
-                *frame.size, *self._frame_size
-            )
+            sentence = "expected frames of {}x{}, as enrolled, found {}x{}".format(*self._frame_size, *frame.size)
             return Health({"resized": sentence}, trusted=False)
         if at is None:
             return Health({}, trusted=True)

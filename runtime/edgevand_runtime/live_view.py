@@ -21,11 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["LinesView", "TerminalView", "View", "chart", "describe_event"]
 
-ROWS = 8
-"""Height of the chart; even, so that the threshold at 0.5 lies between two rows."""
-
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _SHOWN = 5  # events in the list
+_AROUND = 15  # lines of the picture that are not chart
+_LEAST_ROWS, _MOST_ROWS = 4, 16
 _MOST_COLUMNS = 160
 _LOGGER = logging.getLogger("edgevand_runtime")
 
@@ -81,23 +80,24 @@ def _seconds(event: Event) -> str:
     return f"{(_time(event.end_time) - _time(event.start_time)).total_seconds():.1f} s"
 
 
-def chart(values: list[tuple[float, bool] | None], top: float, *, threshold: bool) -> list[Text]:
+def chart(values: list[tuple[float, bool] | None], top: float, rows: int, *, threshold: bool) -> list[Text]:
     """A bar chart on a fixed scale from 0 to ``top``, one column for each value, highest row first.
 
     Args:
         values: score and whether it is over the threshold; None where nothing came, drawn as a dot.
         top: value at the upper edge.
+        rows: height; even, so that a threshold at half the scale lies between two rows.
         threshold: draw a line at half the height, where a calibrated score meets its threshold.
     """
-    rows = []
-    for row in range(ROWS - 1, -1, -1):
+    lines = []
+    for row in range(rows - 1, -1, -1):
         line = Text()
-        on_line = threshold and row == ROWS // 2
+        on_line = threshold and row == rows // 2
         for value in values:
             if value is None:
                 line.append("·" if row == 0 else "▁" if on_line else " ", "dim")
                 continue
-            eighths = round(min(max(value[0] / top, 0.0), 1.0) * ROWS * 8)
+            eighths = round(min(max(value[0] / top, 0.0), 1.0) * rows * 8)
             if row == 0:
                 eighths = max(eighths, 1)  # a score of 0 is a score
             block = _BLOCKS[min(max(eighths - row * 8, 0), 8)]
@@ -105,8 +105,8 @@ def chart(values: list[tuple[float, bool] | None], top: float, *, threshold: boo
                 line.append("▁", "dim")
             else:
                 line.append(block, "red" if value[1] else "green")
-        rows.append(line)
-    return rows
+        lines.append(line)
+    return lines
 
 
 def _number(value: float | None, form: str = ".1f") -> str:
@@ -193,7 +193,7 @@ class _Notes(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.lines: deque[str] = deque(maxlen=2)
+        self.lines: deque[str] = deque(maxlen=20)
 
     def emit(self, record: logging.LogRecord) -> None:
         self.lines.append(record.getMessage())
@@ -205,12 +205,12 @@ class TerminalView:
     PERIOD = 0.25
 
     def __init__(self, title: str, console: Console | None = None) -> None:
-        """Take over the lower part of the terminal until ``close``."""
+        """Take over the terminal's alternate screen until ``close``, as an editor does."""
         self._title = title
         self._console = console or Console(stderr=True)
         self._notes = _Notes()
         self._next = 0.0
-        self._live = Live(console=self._console, auto_refresh=False, transient=False)
+        self._live = Live(console=self._console, auto_refresh=False, screen=True)
         _LOGGER.addHandler(self._notes)
         self._propagated, _LOGGER.propagate = _LOGGER.propagate, False
         self._live.start()
@@ -227,17 +227,21 @@ class TerminalView:
         """Nothing: ``show`` lists the events."""
 
     def close(self) -> None:
-        """Give the terminal back; the last picture stays."""
+        """Give the terminal back, and print the warnings that came meanwhile."""
         self._live.stop()
         _LOGGER.removeHandler(self._notes)
         _LOGGER.propagate = self._propagated
+        while self._notes.lines:
+            _LOGGER.warning("%s", self._notes.lines.popleft())
 
     def draw(self, stats: CameraStats, now: float) -> Panel:
         """The picture of a state at ``now``, monotonic seconds."""
         words, style = _verdict(stats)
         head = Text.assemble((f" {words} ", style), "  ", _score(stats), no_wrap=True, overflow="ellipsis")
         body: list[Text | Table] = [head, *self._chart(stats, now), self._figures(stats), *self._events(stats)]
-        body.extend(Text(f"! {line}", "yellow", no_wrap=True, overflow="ellipsis") for line in self._notes.lines)
+        body.extend(
+            Text(f"! {line}", "yellow", no_wrap=True, overflow="ellipsis") for line in list(self._notes.lines)[-2:]
+        )
         return Panel(
             Group(*body),
             title=self._title,
@@ -257,9 +261,12 @@ class TerminalView:
         values = stats.track.read(columns, now, hold=2.5 / rate if rate else 0.0)
         calibrated = stats.last is None or stats.last.score is not None
         top = 1.0 if calibrated else max([1e-9, *(value[0] for value in values if value)]) * 1.1
-        rows = chart(values, top, threshold=calibrated)
-        labels = {0: f"{top:.2f}", ROWS // 2: f"{top / 2:.2f}", ROWS - 1: "0.00"}
-        lines = [Text.assemble((f"{labels.get(index, ''):>4} ", "dim"), row) for index, row in enumerate(rows)]
+        rows = min(max(self._console.height - _AROUND, _LEAST_ROWS), _MOST_ROWS) // 2 * 2
+        labels = {0: f"{top:.2f}", rows // 2 - 1: f"{top / 2:.2f}", rows - 1: "0.00"}
+        lines = [
+            Text.assemble((f"{labels.get(index, ''):>4} ", "dim"), line)
+            for index, line in enumerate(chart(values, top, rows, threshold=calibrated))
+        ]
         span = f"{columns * stats.track.STEP:.0f} s ago"
         lines.append(Text(f"     {span}{'now':>{max(4, columns - len(span))}}", "dim"))
         return lines

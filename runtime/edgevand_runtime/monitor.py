@@ -142,9 +142,12 @@ class Lane:
             self._wait(now)
             return
         health = self._health.see(frame, self._clock(frame))
+        resized = health.faults.get("resized")
+        if resized is not None and not self._fits:
+            raise UsageError(f"{frame.source}: {resized}; enrol this camera, or choose its own bank")
         self._settle(health.faults, frame)
-        if "resized" in health.faults:
-            self._refuse(frame, health)
+        if resized is not None:
+            self.stats.resized += 1
             return
         self._fits = True
         self._judge(frame, health)
@@ -176,12 +179,6 @@ class Lane:
         """Camera faults become events; with a fault an open anomaly cannot be followed any more and ends."""
         ended = self._anomalies.close() if faults else []
         self._publish([*ended, *self._camera.update(faults, _now(), frame)])
-
-    def _refuse(self, frame: Frame, health: Health) -> None:
-        """A frame that the bank does not fit: wrong use at the start, a fault of the camera later on."""
-        if not self._fits:
-            raise UsageError(f"{frame.source}: {health.faults['resized']}; enrol this camera, or choose its own bank")
-        self.stats.resized += 1
 
     def _judge(self, frame: Frame, health: Health) -> None:
         result = self._detector.detect([frame])[0]

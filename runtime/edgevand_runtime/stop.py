@@ -18,7 +18,7 @@ __all__ = ["Ending", "Stop", "stop_on_signals"]
 Ending = Literal["duration", "max-frames", "end-of-source", "interrupted", "terminated"]
 
 _SIGNALS: dict[str, Ending] = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "terminated"}
-_SHOW_CURSOR = "\x1b[?25h\n"
+_LEAVE_SCREEN = "\x1b[?1049l\x1b[?25h"
 
 
 @dataclass(slots=True)
@@ -37,8 +37,8 @@ def stop_on_signals(stop: Stop) -> Iterator[None]:
 
     def handle(number: int, _frame: FrameType | None) -> None:
         if stop.why is not None:
-            if sys.stderr.isatty():  # a live view hides the cursor
-                os.write(sys.stderr.fileno(), _SHOW_CURSOR.encode())
+            if sys.stderr.isatty():  # a live view has the alternate screen and hides the cursor
+                os.write(sys.stderr.fileno(), _LEAVE_SCREEN.encode())
             os._exit(128 + number)
         stop.why = _SIGNALS[signal.Signals(number).name]
 

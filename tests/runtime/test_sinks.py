@@ -23,6 +23,13 @@ from tests.runtime.streams import make_frame, make_result
 if TYPE_CHECKING:
     from pathlib import Path
 
+
+@pytest.fixture(autouse=True)
+def _warnings_are_heard(caplog: pytest.LogCaptureFixture) -> None:
+    """A command that ran quietly in an earlier test leaves the logger quiet."""
+    caplog.set_level(logging.WARNING, "edgevand_runtime")
+
+
 EVENT = Event(
     type="new",
     id="20261121T201800000000Z-00000000",
@@ -128,7 +135,7 @@ def test_a_full_disk_is_told_once_counted_and_leaves_no_half_line(
         space[0] -= taken
         return taken
 
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING, "edgevand_runtime"):
         monkeypatch.setattr(os, "write", scarce)
         for n in range(1, 6):
             log.write({"n": n})
