@@ -26,7 +26,7 @@ from edgevand_export.golden import golden_images, normalise
 from edgevand_export.graph import LOGIT_SCALE, OPSET, EncoderGraph, to_onnx
 from edgevand_export.heads import Heads, check_heads
 from edgevand_export.parity import Precision, compare, run_graph
-from edgevand_export.precision import round_to_half, store_half
+from edgevand_export.precision import round_to_half, store_half, to_half
 from edgevand_export.storage import GRAPH_FILE, save_graph
 from edgevand_export.text import embed_objects
 from edgevand_export.towers import activation_of, architecture_of, make_tower
@@ -222,6 +222,8 @@ def write_tower_bundle(  # noqa: PLR0913
 def _write_graph(graph: EncoderGraph, folder: Path, image: ImageRecord, dim: int, options: BundleOptions) -> None:
     """Translate the graph and write it."""
     onnx_model = to_onnx(graph, (image.height, image.width), dim)
+    if options.precision == "fp16":
+        to_half(onnx_model)
     if options.store_half:
         store_half(onnx_model)
     save_graph(onnx_model, folder)

@@ -1,0 +1,1 @@
+"""Makes the bundle that travels inside the package: ``python -m edgevand_export.builtin`` (docs/builtin.md)."""
