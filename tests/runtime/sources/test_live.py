@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-QUICK = Patience(open=0.2, read=0.2, first_retry=0.01, longest_retry=0.04, diagnosis=0.1)
+QUICK = Patience(open=5, read=60, first_retry=0.01, longest_retry=0.04)
+HASTY = Patience(open=0.2, read=0.2, first_retry=0.01, longest_retry=0.04, diagnosis=0.1)
 
 
 class Script:
@@ -61,10 +62,10 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.002)
 
 
-def opened(script: Script, **options: Callable) -> LiveSource:
+def opened(script: Script, connect: Callable[[], Script] | None = None, patience: Patience = QUICK) -> LiveSource:
     """A source whose first frame (number 1) has arrived."""
     script.send()
-    return LiveSource("cam", options.get("connect", lambda: script), QUICK)
+    return LiveSource("cam", connect or (lambda: script), patience)
 
 
 def test_the_newest_frame_wins_and_the_others_are_counted() -> None:
@@ -136,7 +137,7 @@ def test_an_outage_is_seen_and_waited_out_with_growing_pauses_and_the_numbers_go
 
 def test_silence_counts_as_a_stall_and_shows_while_the_driver_still_waits() -> None:
     script = Script()
-    with opened(script, connect=lambda: script) as source:
+    with opened(script, patience=HASTY) as source:
         source.read()
         until(lambda: not source.status().connected)
         status = source.status()
@@ -168,7 +169,7 @@ def test_a_source_that_cannot_be_opened_says_why_at_once() -> None:
 def test_a_source_that_sends_no_first_frame_is_given_up() -> None:
     script = Script()
     with pytest.raises(SourceError, match="sent none for"):
-        LiveSource("rtsp://user:secret@cam/1", lambda: script, QUICK)
+        LiveSource("rtsp://user:secret@cam/1", lambda: script, HASTY)
     script.send()
     assert script.released.wait(10)
 
