@@ -47,6 +47,7 @@ __all__ = [
 
 BUNDLE_SCHEMA = "edgevand.bundle/1"
 MANIFEST = "manifest.json"
+PROMPTS = "prompts.json"
 MAX_MANIFEST = 4 << 20
 
 Activation = Literal["gelu", "quick-gelu", "none"]
@@ -309,7 +310,7 @@ def write_bundle(
 
 def _check_manifest(manifest: Manifest, path: Path) -> None:
     """What the manifest's types cannot say: names that agree with each other."""
-    named = [manifest.graph.file, manifest.golden, *([manifest.text.file] if manifest.text else [])]
+    named = [manifest.graph.file, manifest.golden, *([manifest.text.file, PROMPTS] if manifest.text else [])]
     missing = [name for name in named if name not in manifest.files]
     indices = [stage.index for stage in manifest.stages]
     fault = None
@@ -319,6 +320,8 @@ def _check_manifest(manifest: Manifest, path: Path) -> None:
         fault = f"at least one stage, in rising order, instead of {indices}"
     elif any(side < 1 for stage in manifest.stages for side in stage.grid):
         fault = "grids of at least one patch"
+    elif min(manifest.image.std) <= 0:
+        fault = f"standard deviations above 0 instead of {manifest.image.std}"
     elif manifest.text is not None and len(set(manifest.text.objects)) != len(manifest.text.objects):
         fault = "each object once"
     if fault:

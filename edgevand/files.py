@@ -148,17 +148,16 @@ def _walk(root: Path, prefix: str = "") -> Iterator[tuple[str, int]]:
     """Path from the root and size of every file; anything else than plain files and directories is refused."""
     try:
         with os.scandir(root / prefix) as entries:
-            listing = list(entries)
+            listing = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
     except OSError as error:
         msg = f"cannot read the directory {root / prefix}: {error.strerror}; check the path and its permissions"
         raise BadInputError(msg) from error
-    for entry in listing:
-        status = entry.stat(follow_symlinks=False)
+    for name, status in listing:
         if stat.S_ISDIR(status.st_mode):
-            yield from _walk(root, f"{prefix}{entry.name}/")
+            yield from _walk(root, f"{prefix}{name}/")
         elif stat.S_ISREG(status.st_mode):
-            yield f"{prefix}{entry.name}", status.st_size
+            yield f"{prefix}{name}", status.st_size
         else:
             kind = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "something else"
-            msg = f"expected only plain files in {root}, found {kind} at {prefix}{entry.name}; copy the directory again"
+            msg = f"expected only plain files in {root}, found {kind} at {prefix}{name}; copy the directory again"
             raise FormatError(msg)

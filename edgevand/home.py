@@ -120,8 +120,15 @@ def _read(name: str) -> dict[str, object]:
 
 
 def _newest(kind: Kind) -> Path | None:
-    """The first of the list that exists."""
-    return next((Path(path) for path in _recent()[kind] if Path(path, _OWN_FILE[kind]).is_file()), None)
+    """The first of the list that exists, be it after recovery from a replacement that was cut off."""
+    for path in map(Path, _recent()[kind]):
+        if not path.exists():
+            from edgevand.staging import recover
+
+            recover(path)
+        if (path / _OWN_FILE[kind]).is_file():
+            return path
+    return None
 
 
 def _recent() -> dict[str, list[str]]:

@@ -166,12 +166,13 @@ def _exists(path: Path) -> bool:
 def _siblings(target: Path, suffix: str) -> list[Path]:
     """Hidden directories that writers of ``target`` make beside it, newest first."""
     pattern = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{16}}\.{suffix}")
-    try:
-        names = os.listdir(target.parent)  # noqa: PTH208 - names are enough, and this is the fastest way to them
-    except OSError:
-        return []
-    found = [target.parent / name for name in names if pattern.fullmatch(name)]
-    return sorted(found, key=lambda path: path.lstat().st_mtime_ns, reverse=True)
+    found = []
+    with contextlib.suppress(OSError), os.scandir(target.parent) as entries:
+        for entry in entries:
+            if pattern.fullmatch(entry.name):
+                with contextlib.suppress(FileNotFoundError):  # its writer has just finished
+                    found.append((entry.stat(follow_symlinks=False).st_mtime_ns, target.parent / entry.name))
+    return [path for _, path in sorted(found, reverse=True)]
 
 
 def _remove_stale(target: Path) -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from edgevand.errors import FormatError
-from edgevand.tensors import read_tensor_file, write_tensors
+from edgevand.staging import write_atomic
+from edgevand.tensors import read_tensor_file, tensor_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,7 +77,7 @@ def read_text_file(path: Path) -> TextFile:
 def write_text_file(
     path: Path, embeddings: Mapping[str, NDArray[np.float32]], *, pack: str, weights_sha256: str, activation: str
 ) -> None:
-    """Write text embeddings inside a staging directory, or to a path of its own (then not atomically).
+    """Write text embeddings to a file that appears whole or not at all.
 
     Args:
         path: the file.
@@ -87,12 +88,13 @@ def write_text_file(
 
     Raises:
         FormatError: a name or an embedding that the format does not allow.
+        OutputError: it cannot be written.
     """
     for name, tensor in embeddings.items():
         check_object_name(name, path)
         check_embedding(tensor, f"{path}: object {name!r}")
     metadata = {"schema": TEXT_SCHEMA, "pack": pack, "weights_sha256": weights_sha256, "activation": activation}
-    write_tensors(path, embeddings, metadata)
+    write_atomic(path, tensor_bytes(embeddings, metadata))
 
 
 def check_object_name(name: str, path: Path) -> None:

@@ -58,6 +58,15 @@ def add(root: Path, name: str, data: bytes) -> None:
     (root / name).write_bytes(data)
 
 
+def unlist(root: Path, name: str) -> None:
+    """Remove a file and its entry in the record."""
+    (root / name).unlink()
+    path = record_of(root)
+    document = json.loads(path.read_text())
+    del document["files"][name]
+    path.write_text(json.dumps(document))
+
+
 def make_folder(root: Path, name: str) -> None:
     """Put a directory in the place of a file."""
     (root / name).unlink()
@@ -182,6 +191,8 @@ ON_BUNDLES: dict[str, Callable[[Path], object]] = {
     "a golden sample outside": lambda root: edit(root, "golden", value="/etc/passwd"),
     "text outside": lambda root: edit(root, "text", "file", value="../../outside"),
     "NaN in the mean": lambda root: edit(root, "image", "mean", value=[float("nan"), 0.0, 0.0]),
+    "a standard deviation of nothing": lambda root: edit(root, "image", "std", value=[0.5, 0.0, 0.5]),
+    "no prompts for the text": lambda root: unlist(root, "prompts.json"),
     "an image of a trillion pixels": lambda root: edit(root, "image", "height", value=10**6),
     "a negative size": lambda root: edit(root, "files", "encoder.onnx", "size", value=-1),
     "no stage": lambda root: edit(root, "stages", value=[]),

@@ -53,6 +53,13 @@ def test_the_newest_that_still_exists_is_found(tmp_path: Path) -> None:
     assert recent == {"bundle": [str(first), str(second)], "bank": [str(bank)]}
 
 
+def test_a_bank_whose_replacement_was_cut_off_is_still_the_newest(tmp_path: Path) -> None:
+    bank = made(tmp_path / "bank", "bank.json")
+    home.remember("bank", bank)
+    bank.rename(tmp_path / ".bank.0123456789abcdef.former")
+    assert home.newest_bank() == bank
+
+
 def test_a_relative_path_is_remembered_for_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made(tmp_path / "here" / "b", "bank.json")
     monkeypatch.chdir(tmp_path / "here")
