@@ -85,6 +85,20 @@ def test_a_list_that_cannot_be_read_counts_as_empty_and_is_mended(tmp_path: Path
     assert home.newest_bank() == tmp_path / "b"
 
 
+def test_a_password_stays_in_a_file_of_its_owner(tmp_path: Path) -> None:
+    """A bank, which travels, records the source without it; the machine that enrolled can still open the camera."""
+    home.remember_source("rtsp://***@camera/1", "rtsp://me:secret@camera/1")
+    home.remember_source("rtsp://other/1", "rtsp://other/1")
+    home.remember_source("rtsp://***@camera/2", "rtsp://me:word@camera/2")
+    assert home.full_source("rtsp://***@camera/1") == "rtsp://me:secret@camera/1"
+    assert home.full_source("rtsp://***@camera/2") == "rtsp://me:word@camera/2"
+    assert home.full_source("rtsp://other/1") == "rtsp://other/1"
+    holding = [path for path in home.home().iterdir() if "secret" in path.read_text()]
+    assert len(holding) == 1
+    assert holding[0].stat().st_mode & 0o777 == 0o600
+    assert "other" not in holding[0].read_text()
+
+
 def test_a_home_that_cannot_be_made_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("EDGEVAND_HOME", str(tmp_path / "file" / "home"))
