@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -99,6 +99,7 @@ def test_a_name_with_brackets_that_exists_is_no_glob(tmp_path: Path) -> None:
         assert source.length == 1
 
 
+@settings(deadline=None)
 @given(name=st.text(st.characters(exclude_categories=["Nd"]), max_size=300))
 def test_whatever_a_person_types_becomes_a_source_or_one_sentence(name: str) -> None:
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:

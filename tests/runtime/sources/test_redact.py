@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgevand_runtime.sources import redact
@@ -43,6 +43,7 @@ def test_what_holds_no_password_stays_as_it_is(text: str) -> None:
     assert redact(text) == text
 
 
+@settings(deadline=None)
 @given(
     password=st.text(
         st.characters(codec="ascii", exclude_characters=" \"'<>", categories=["L", "N", "P", "S"]), min_size=1
