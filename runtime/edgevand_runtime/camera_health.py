@@ -169,11 +169,11 @@ class CameraHealth:
         self._sentences: dict[Fault, str] = {}
 
     def missing(self, reason: str, at: float) -> Health:
-        """No frame comes because the source is not connected; ``at`` on the monotonic clock."""
+        """No frame comes because the source is not connected, and why, in a sentence; ``at`` on the monotonic clock."""
         if not self._lasting["lost"].update(answer=True, at=at):
             return Health(self._active(), trusted=False)
         self._restart()
-        return Health({"lost": f"the camera gives no frame: {reason}"}, trusted=False)
+        return Health({"lost": reason}, trusted=False)
 
     def see(self, frame: Frame, at: float | None) -> Health:
         """Look at a frame.

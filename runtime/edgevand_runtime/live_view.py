@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import deque
@@ -43,7 +44,7 @@ class View(Protocol):
 
 
 def describe_event(event: Event) -> str:
-    """One line for people: local time, what, and how bad."""
+    """One line for people on a ``new`` or an ``end``: local time, what, and how bad."""
     start = _local(event.start_time)
     if event.kind == "camera":
         what = f"camera {event.fault}"
@@ -53,8 +54,6 @@ def describe_event(event: Event) -> str:
     top = "" if event.top_score is None else f"score {event.top_score:.2f}"
     if event.type == "new":
         return f"{start}  anomaly: {top}{_regions(event)}"
-    if event.type == "update":
-        return f"{start}  anomaly goes on: top {top}{_regions(event)}"
     return f"{_local(event.end_time)}  anomaly over, after {_seconds(event)}: top {top}"
 
 
@@ -131,8 +130,8 @@ def _verdict(stats: CameraStats) -> tuple[str, str]:
 
 def _score(stats: CameraStats) -> str:
     last = stats.last
-    if last is None:
-        return ""
+    if last is None or (stats.source is not None and not stats.source.connected):
+        return ""  # what was is not what is
     if last.score is None:
         return f"raw score {_number(last.raw_score, '.3f')}, no threshold"
     return f"score {last.score:.2f}, threshold {_number(last.threshold, '.2f')} ({last.calibration})"
@@ -172,20 +171,23 @@ class LinesView:
         age = stats.age.read(50)
         self._print(
             f"{datetime.now().astimezone():%H:%M:%S}  {_verdict(stats)[0]}, {_score(stats)}; "
-            f"processing {_number(stats.processed.read())} fps, latency {_latency(stats)}, "
+            f"processing {_number(stats.processed.read(now))} fps, latency {_latency(stats)}, "
             f"age {_number(age[0] if age else None, '.0f')} ms; camera {_camera_state(stats)}"
         )
 
     def event(self, event: Event) -> None:
-        """Print the event."""
-        self._print(describe_event(event))
+        """Print the start and the end of an event; in between the lines of ``show`` tell how it goes."""
+        if event.type != "update":
+            self._print(describe_event(event))
 
     def close(self) -> None:
         """Nothing is held."""
 
     def _print(self, line: str) -> None:
-        self._stream.write(line + "\n")
-        self._stream.flush()
+        # A log on a full disk, or a terminal that is gone: nobody reads this, the camera is watched all the same.
+        with contextlib.suppress(OSError):
+            self._stream.write(line + "\n")
+            self._stream.flush()
 
 
 class _Notes(logging.Handler):
@@ -238,7 +240,7 @@ class TerminalView:
         """The picture of a state at ``now``, monotonic seconds."""
         words, style = _verdict(stats)
         head = Text.assemble((f" {words} ", style), "  ", _score(stats), no_wrap=True, overflow="ellipsis")
-        body: list[Text | Table] = [head, *self._chart(stats, now), self._figures(stats), *self._events(stats)]
+        body: list[Text | Table] = [head, *self._chart(stats, now), self._figures(stats, now), *self._events(stats)]
         body.extend(
             Text(f"! {line}", "yellow", no_wrap=True, overflow="ellipsis") for line in list(self._notes.lines)[-2:]
         )
@@ -257,7 +259,7 @@ class TerminalView:
 
     def _chart(self, stats: CameraStats, now: float) -> list[Text]:
         columns = max(10, self._width - 10)
-        rate = stats.processed.read()
+        rate = stats.processed.read(now)
         values = stats.track.read(columns, now, hold=2.5 / rate if rate else 0.0)
         calibrated = stats.last is None or stats.last.score is not None
         top = 1.0 if calibrated else max([1e-9, *(value[0] for value in values if value)]) * 1.1
@@ -271,15 +273,15 @@ class TerminalView:
         lines.append(Text(f"     {span}{'now':>{max(4, columns - len(span))}}", "dim"))
         return lines
 
-    def _figures(self, stats: CameraStats) -> Table:
+    def _figures(self, stats: CameraStats, now: float) -> Table:
         table = Table.grid(padding=(0, 2))
-        table.add_column(style="dim", no_wrap=True)
-        table.add_column(overflow="ellipsis", no_wrap=True)
+        table.add_column(style="dim", no_wrap=True, min_width=7)
+        table.add_column()  # why a camera is lost may take two lines
         age = stats.age.read(50)
         table.add_row("camera", _camera_state(stats))
         table.add_row(
             "process",
-            f"{_number(stats.processed.read())} fps, {stats.scored} frames, {stats.anomalous} over the threshold",
+            f"{_number(stats.processed.read(now))} fps, {stats.scored} frames, {stats.anomalous} over the threshold",
         )
         table.add_row("latency", f"{_latency(stats)}, age {_number(age[0] if age else None, '.0f')} ms")
         return table

@@ -136,10 +136,9 @@ class Lane:
             UsageError: the first frame has another size than the bank's.
         """
         frame = self._read()
-        now = time.monotonic()
-        self.stats.follow(self.source.status(), now)
+        self.stats.source = self.source.status()
         if frame is None:
-            self._wait(now)
+            self._wait(time.monotonic())
             return
         health = self._health.see(frame, self._clock(frame))
         resized = health.faults.get("resized")
@@ -172,7 +171,7 @@ class Lane:
         """No frame came: a slow camera, or one that is lost."""
         status = self.stats.source
         if self.source.live and status is not None and not status.connected:
-            health = self._health.missing(status.error or "it is not connected", now)
+            health = self._health.missing(status.error or "the camera gives no frame", now)
             self._settle(health.faults, None)
 
     def _settle(self, faults: dict[Fault, str], frame: Frame | None) -> None:

@@ -51,11 +51,13 @@ class Rate:
         while len(self._marks) > 1 and at - self._marks[1][0] >= self._window:
             self._marks.popleft()
 
-    def read(self) -> float | None:
-        """Things a second; None while it cannot be told."""
-        if len(self._marks) < 2 or self._marks[-1][0] <= self._marks[0][0]:  # noqa: PLR2004 - a rate needs two marks
+    def read(self, at: float) -> float | None:
+        """Things a second until ``at``; None while it cannot be told, 0 when nothing has come for the window."""
+        if len(self._marks) < 2 or at <= self._marks[0][0]:  # noqa: PLR2004 - a rate needs two marks
             return None
-        return (self._marks[-1][1] - self._marks[0][1]) / (self._marks[-1][0] - self._marks[0][0])
+        if at - self._marks[-1][0] > self._window:
+            return 0.0
+        return (self._marks[-1][1] - self._marks[0][1]) / (at - self._marks[0][0])
 
 
 class ScoreTrack:
@@ -111,11 +113,10 @@ class CameraStats:
     latency: Percentiles = field(default_factory=Percentiles)
     age: Percentiles = field(default_factory=Percentiles)
     processed: Rate = field(default_factory=Rate)
-    arrived: Rate = field(default_factory=Rate)
     track: ScoreTrack = field(default_factory=ScoreTrack)
     last: Result | None = None
     last_at: float | None = None
-    source: SourceStatus | None = None
+    source: SourceStatus | None = None  # the source's own account
     open: dict[str, Event] = field(default_factory=dict)
     recent: deque[Event] = field(default_factory=lambda: deque(maxlen=8))
 
@@ -136,11 +137,6 @@ class CameraStats:
         if score is not None:
             self.track.add(score, at, over=bool(result.anomalous))
         self.last, self.last_at = result, at
-
-    def follow(self, status: SourceStatus, at: float) -> None:
-        """Take the source's own account."""
-        self.source = status
-        self.arrived.add(status.frames, at)
 
     def follow_event(self, event: Event) -> None:
         """Take a message about an event; an event counts once, by its ``new``."""

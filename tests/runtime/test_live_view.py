@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,7 +27,7 @@ def stats_of(scores: Sequence[float | None], *, connected: bool = True) -> Camer
     """The state after these scores at 2 fps, the last one at 1000 s."""
     stats = CameraStats("line-1", 900.0)
     error = None if connected else "rtsp://camera does not answer"
-    stats.follow(SourceStatus(connected, frames=len(scores), dropped=3, fps=2.0, error=error), 1000.0)
+    stats.source = SourceStatus(connected, frames=len(scores), dropped=3, fps=2.0, error=error)
     events = AnomalyEvents("line-1", EventRule(1, 2), EventIds())
     for index, score in enumerate(scores):
         frame = make_frame(index)
@@ -159,11 +161,13 @@ def messages() -> list[Event]:
     return [*told, *camera.update({"black": "the view is black"}, EPOCH), *camera.close(EPOCH)]
 
 
-def test_every_message_is_one_line_for_people(messages: list[Event]) -> None:
-    lines = [describe_event(event)[8:].strip() for event in messages]
-    assert lines == [
+def test_every_start_and_end_is_one_line_for_people(messages: list[Event]) -> None:
+    stream = io.StringIO()
+    view = LinesView(stream, period=None)
+    for event in messages:
+        view.event(event)
+    assert [line[8:].strip() for line in stream.getvalue().splitlines()] == [
         "anomaly: score 0.70 at x 1, y 2, 3x4 px",
-        "anomaly goes on: top score 0.80 at x 1, y 2, 3x4 px",
         "anomaly over, after 1.2 s: top score 0.80",
         "camera black: the view is black",
         "camera black: over, after 0.0 s",
@@ -198,3 +202,13 @@ def test_a_quiet_monitor_tells_events_only(clock: list[float], messages: list[Ev
     assert stream.getvalue() == ""
     view.event(messages[0])
     assert len(stream.getvalue().splitlines()) == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")  # noqa: PTH110 - a device, not a path of ours
+def test_a_log_that_cannot_be_written_does_not_stop_the_monitor(messages: list[Event]) -> None:
+    with open("/dev/full", "w", encoding="utf-8", buffering=1) as stream:  # noqa: PTH123 - the same
+        view = LinesView(stream, period=None)
+        for event in messages:
+            view.event(event)
+        with contextlib.suppress(OSError):
+            stream.close()

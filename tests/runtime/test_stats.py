@@ -28,17 +28,19 @@ def test_percentiles_speak_of_the_last_thousand_values() -> None:
 
 def test_a_rate_is_that_of_the_last_seconds() -> None:
     rate = Rate(window=5.0)
-    assert rate.read() is None
+    assert rate.read(1000.0) is None
     for second in range(100):
         rate.add(second * 2 if second < 50 else 100 + (second - 50) * 30, 1000.0 + second)
-    assert rate.read() == pytest.approx(30)
+    assert rate.read(1099.0) == pytest.approx(30)
+    assert rate.read(1100.0) == pytest.approx(30 * 5 / 6)
+    assert rate.read(1110.0) == 0.0
 
 
 def test_a_rate_of_a_stream_that_stands_still_is_nought() -> None:
     rate = Rate(window=5.0)
     for second in range(20):
         rate.add(7, 1000.0 + second)
-    assert rate.read() == 0.0
+    assert rate.read(1019.0) == 0.0
 
 
 def test_the_track_keeps_the_highest_score_of_each_half_second() -> None:
