@@ -65,17 +65,20 @@ class Recipe:
 class Student(nn.Module):
     """What is trained: the text tower and the projection of the model, and the heads."""
 
-    def __init__(self, model: Any, widths: dict[int, int], dim: int) -> None:  # noqa: ANN401 (open_clip has no types)
+    def __init__(self, model: Any, widths: dict[int, int], dim: int, seed: int = 0) -> None:  # noqa: ANN401
         """Wrap a model; the backbone stays as it is.
 
         Args:
             model: open_clip ``CLIP`` with a timm tower.
             widths: stage to channels of its tokens.
             dim: length of an embedding.
+            seed: of the heads' first weights; torch's own generator is left as it was.
         """
         super().__init__()
         self.stages = tuple(widths)
-        self.layers = [nn.Linear(width, dim) for width in widths.values()]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.layers = [nn.Linear(width, dim) for width in widths.values()]
         self.heads = nn.ModuleList(self.layers)
         self.projection = model.visual.head
         self.text = nn.ModuleDict(
