@@ -39,6 +39,8 @@ class OnnxRuntimeEngine:
         provider, self.name = _provider(device)
         options = ort.SessionOptions()
         options.log_severity_level = _QUIET
+        # Waiting threads sleep: by default they spin, and take the processor from decoding, search and other cameras.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
