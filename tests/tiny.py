@@ -1,12 +1,14 @@
-"""A real bundle, small enough to be made for each test: one strided convolution as image tower, run by ONNX Runtime.
+"""A real bundle, small enough to be made for each test, and a bank of drawn parts for it.
 
-The golden sample is computed by torch, so that parity means what it means for an exported bundle.
+The image tower is one strided convolution, run by ONNX Runtime; the golden sample is computed by torch, so that parity
+means what it means for an exported bundle.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import onnx
 import torch
@@ -16,12 +18,17 @@ from torch.nn import functional
 from edgevand.bundle import Bundle, write_bundle
 from edgevand.files import write_tensors
 from edgevand.text_files import write_text_file
+from edgevand_runtime.engines import open_engine
+from edgevand_runtime.enroll import EnrolOptions, enroll
+from edgevand_runtime.sources import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from edgevand.bank import Bank
 
 SIZE, PATCH, WIDTH, DIM = 32, 4, 12, 6
 GRID = SIZE // PATCH
@@ -53,6 +60,7 @@ def write_tiny_bundle(
         (staging / "encoder.onnx").write_bytes(_graph(weights, heads=heads).SerializeToString())
         write_tensors(staging / "golden.safetensors", golden)
         if objects:
+            (staging / "prompts.json").write_text("{}")
             write_text_file(
                 staging / "text.safetensors", texts, pack="april-gan", weights_sha256="0" * 64, activation="gelu"
             )
@@ -85,6 +93,44 @@ def write_tiny_bundle(
         },
     }
     return write_bundle(target, fields, fill)
+
+
+DEFECT = (70, 40, 15, 17)
+"""Where a defective part has its defect: x, y, w, h in pixels of a 128 x 96 picture."""
+
+
+def draw_part(number: int, *, defective: bool = False) -> NDArray[np.uint8]:
+    """A picture (96, 128, 3) uint8 BGR: a pattern with noise of its own, and a bright square where it is defective."""
+    y, x = np.mgrid[0:96, 0:128]
+    pattern = np.dstack([100 + 40 * np.sin(x / 9), 120 + 30 * np.cos(y / 7), np.full_like(x, 90, float)])
+    image = (pattern + np.random.default_rng(number).normal(0, 6, pattern.shape)).clip(0, 255).astype(np.uint8)
+    if defective:
+        left, top, width, height = DEFECT
+        cv2.rectangle(image, (left, top), (left + width - 1, top + height - 1), (250, 250, 20), -1)
+    return image
+
+
+def write_parts(folder: Path, kinds: str, start: int = 0) -> list[Path]:
+    """Write ``000.png`` and so on: a good part for ``.``, a defective one for ``x``, garbage for ``?``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{number:03d}.png" for number in range(len(kinds))]
+    for number, (path, kind) in enumerate(zip(paths, kinds, strict=True)):
+        if kind == "?":
+            path.write_bytes(b"no image")
+        else:
+            cv2.imwrite(str(path), draw_part(start + number, defective=kind == "x"))
+    return paths
+
+
+def enrol_tiny(bundle: Bundle, target: Path, shots: int = 6, augment: tuple[str, ...] = ()) -> Bank:
+    """Enrol good parts into a bank; their pictures stay beside it."""
+    write_parts(target.parent / f"{target.name}-parts", "." * shots, start=1000)
+    engine = open_engine(bundle, threads=1)
+    try:
+        with open_source(target.parent / f"{target.name}-parts") as source:
+            return enroll(source, bundle, engine, target, EnrolOptions(shots=shots, augment=augment)).bank
+    finally:
+        engine.close()
 
 
 def reference(

@@ -119,7 +119,8 @@ def draw_heat(
         (H, W, 3) uint8 BGR.
     """
     height, width = image.shape[:2]
-    enlarged = cv2.resize(raw_map.astype(np.float32, copy=False), (width, height), interpolation=cv2.INTER_LINEAR)
+    finite = np.nan_to_num(raw_map, nan=0.0, posinf=_TOP * threshold, neginf=0.0).astype(np.float32, copy=False)
+    enlarged = cv2.resize(finite, (width, height), interpolation=cv2.INTER_LINEAR)
     below = 0.5 + 0.5 * (enlarged - start) / (threshold - start)
     place = np.where(enlarged < threshold, below, enlarged / threshold)
     level = np.clip(place * (255 / _TOP), 0, 255).astype(np.uint8)
