@@ -14,7 +14,7 @@ import itertools
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -92,13 +92,13 @@ def cases(data: Path) -> Iterator[Case]:
         scene = ConveyorScene(seed, defect_rate=0.5)
         drawn = []
         for index in range(scene.clean_start + CONVEYOR_FRAMES):
-            image, mask, _ = scene.frame(index)
-            drawn.append(Item(image, int(mask is not None), mask))
+            image, truth, _ = scene.frame(index)
+            drawn.append(Item(image, int(truth is not None), truth))
         yield Case("conveyor", drawn[:8], drawn[scene.clean_start :])
 
 
 @torch.no_grad()
-def encode(model: torch.nn.Module, items: Sequence[Item], size: int) -> dict[int, NDArray[np.float32]]:
+def encode(model: Any, items: Sequence[Item], size: int) -> dict[int, NDArray[np.float32]]:  # noqa: ANN401
     """Feature levels (N, h, w, C) of every item."""
     record = ImageRecord(height=size, width=size, mean=MEAN, std=STD)
     found: dict[int, list[NDArray[np.float32]]] = {level: [] for level in LEVELS}
@@ -117,7 +117,8 @@ def tokens(features: NDArray[np.float32], average: bool) -> NDArray[np.float32]:
     if average:
         padded = np.pad(features, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
         rows, columns = features.shape[1:3]
-        features = sum(padded[:, i : i + rows, j : j + columns] for i in range(3) for j in range(3)) / np.float32(9)
+        neighbours = [padded[:, i : i + rows, j : j + columns] for i in range(3) for j in range(3)]
+        features = np.asarray(np.mean(neighbours, axis=0), np.float32)
     flat = features.reshape(len(features), -1, features.shape[-1])
     return np.asarray(flat / np.linalg.norm(flat, axis=-1, keepdims=True), np.float32)
 
