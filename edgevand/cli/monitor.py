@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from edgevand.bundle import Bundle
     from edgevand_runtime.camera_health import CameraHealth
     from edgevand_runtime.live_view import View
-    from edgevand_runtime.monitor import Lane
+    from edgevand_runtime.monitor import Lane, Limits, Outputs
     from edgevand_runtime.sinks import Rotation
+    from edgevand_runtime.stop import Ending
 
 __all__ = ["monitor"]
 
@@ -90,47 +91,55 @@ def monitor(
     from edgevand.errors import UsageError
     from edgevand_runtime.detector import Detector
     from edgevand_runtime.events import EventRule
-    from edgevand_runtime.monitor import Lane, Limits, Outputs, summary, warm_up, watch
+    from edgevand_runtime.monitor import Lane, Limits, Outputs, summary, warm_up
     from edgevand_runtime.sinks import Rotation, Snapshots
     from edgevand_runtime.sources import open_source
-    from edgevand_runtime.stop import Stop, stop_on_signals
 
     piped = output is not None and str(output) == "-"
     if piped and json_:
         raise UsageError("expected either --output - or --json on standard output, found both; give --output FILE")
     event_rule = EventRule.parse(rule)
-    rotation = Rotation(rotate, keep)
     the_bundle, the_bank = open_pair(bundle, bank, need_bank=source is None, quiet=quiet or json_)
     uri = _uri(source, the_bank)
     camera = _camera_name(name, uri)
+    directory = _events_directory(events, camera)
     with ExitStack() as stack:
         frames = stack.enter_context(open_source(uri))
-        detector = stack.enter_context(
-            Detector.open(
-                the_bundle,
-                the_bank,
-                object_name=object_name,
-                text_file=text,
-                backend=backend,
-                device=device,
-                threshold=threshold,
-                camera=camera,
-            )
+        detector = Detector.open(
+            the_bundle,
+            the_bank,
+            object_name=object_name,
+            text_file=text,
+            backend=backend,
+            device=device,
+            threshold=threshold,
+            camera=camera,
         )
-        directory = _events_directory(events, camera)
-        outputs = Outputs(_sinks(output, directory, rotation), Snapshots(directory / "snapshots", keep_snapshots))
+        stack.enter_context(detector)
+        sinks = _sinks(output, directory, Rotation(rotate, keep))
+        outputs = Outputs(sinks, Snapshots(directory / "snapshots", keep_snapshots))
         stack.callback(outputs.close)
         if frames.live:
             warm_up(detector, _size(the_bundle, the_bank))
         lane = Lane(frames, detector, outputs, camera=camera, rule=event_rule, health=_health(the_bank))
-        stop = Stop()
-        with stop_on_signals(stop):
-            outputs.view = _view(f"edgevand monitor, {camera}, {frames.uri}", tui=not no_tui, quiet=quiet)
-            stack.callback(outputs.view.close)
-            why = watch(lane, outputs.view, Limits(duration, max_frames), stop)
-            outputs.view.close()
-        _report(summary(lane, outputs, why), directory, as_json=json_, silent=quiet or piped)
+        why = _drive(lane, outputs, Limits(duration, max_frames), tui=not no_tui, quiet=quiet)
+        document = summary(lane, outputs, why)
+    _report(document, directory, as_json=json_, silent=quiet or piped)
     _judge(lane)
+
+
+def _drive(lane: Lane, outputs: Outputs, limits: Limits, *, tui: bool, quiet: bool) -> Ending:
+    """Show and run the lane until it ends or a signal asks it to."""
+    from edgevand_runtime.monitor import watch
+    from edgevand_runtime.stop import Stop, stop_on_signals
+
+    stop = Stop()
+    with stop_on_signals(stop):
+        view = outputs.view = _view(f"edgevand monitor, {lane.stats.camera}, {lane.source.uri}", tui=tui, quiet=quiet)
+        try:
+            return watch(lane, view, limits, stop)
+        finally:
+            view.close()
 
 
 def _uri(source: str | None, bank: Bank | None) -> str:
