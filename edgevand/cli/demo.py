@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +12,6 @@ import typer
 from edgevand.cli.common import print_json
 from edgevand.cli.options import (
     BackendOption,
-    BundleOption,
     DeviceOption,
     JsonFlag,
     OutputOption,
@@ -29,7 +29,9 @@ def demo(
     *,
     frames: Annotated[int, typer.Option("--frames", metavar="N", help="Parts to judge.")] = 300,
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Which belt and which part are drawn.")] = 0,
-    bundle: BundleOption = None,
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", metavar="DIR", help="Bundle to show; default: the built-in one.")
+    ] = None,
     output: OutputOption = None,
     device: DeviceOption = "auto",
     backend: BackendOption = "auto",

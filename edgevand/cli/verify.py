@@ -9,7 +9,7 @@ import typer
 
 from edgevand.cli.common import print_json
 from edgevand.cli.models import bundle_of_bank
-from edgevand.cli.options import BackendOption, BundleOption, DeviceOption, JsonFlag, QuietFlag, VerboseFlag
+from edgevand.cli.options import BackendOption, DeviceOption, JsonFlag, QuietFlag, VerboseFlag
 
 if TYPE_CHECKING:
     from edgevand_runtime.verify import ParityReport
@@ -20,7 +20,12 @@ __all__ = ["verify"]
 def verify(
     path: Annotated[Path, typer.Argument(metavar="DIR", help="A bundle or a bank.")],
     *,
-    bundle: BundleOption = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            "--bundle", metavar="DIR", help="The bundle of a bank; default: the one of its hash on this machine."
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     backend: BackendOption = "auto",
     as_json: JsonFlag = False,
