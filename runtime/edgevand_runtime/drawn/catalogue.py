@@ -95,4 +95,4 @@ def _ground(rng: Generator, size: int) -> Field:
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) * (160 / size)
     slope, stretch = float(rng.uniform(0.5, 1.6)), ((1.0, 1.0), (10.0, 1.0))[rng.integers(2)]
     cloud = sample(noise_tile(int(rng.integers(8)), slope, stretch), x, y)
-    return np.asarray(pick(rng, _GROUNDS) * (1 + rng.uniform(0.01, 0.08) * cloud)[..., None], np.float32)
+    return np.asarray(pick(rng, _GROUNDS)[:, None, None] * (1 + rng.uniform(0.01, 0.08) * cloud), np.float32)

@@ -81,9 +81,9 @@ class ConveyorScene:
             scale=float(scale * rng.normal(1, 0.003)),
         )
         gain = float(rng.normal(1, 0.015))
-        moved = np.roll(self._belt, int(rng.integers(width)), axis=1)
+        moved = np.roll(self._belt, int(rng.integers(width)), axis=2)
         around, amount = self._frame_around
-        ground = np.asarray((moved + (around - moved) * amount[..., None]) * gain, np.float32)
+        ground = np.asarray((moved + (around - moved) * amount) * gain, np.float32)
         return Scene(ground, self.blueprint, pose, Light(gain=gain))
 
     def _noise(self, index: int) -> Field:
@@ -103,7 +103,7 @@ def _belt(size: tuple[int, int], seed: int) -> Field:
     side = max(width, height)
     wear = cv2.resize(noise_tile(seed % 64 + 100, 1.3, (6.0, 1.0)), (width, side))[:height]
     belt = 0.2 + weave + 0.012 * wear
-    return np.asarray(belt[..., None] * np.array([1.06, 1.0, 0.94]), np.float32)
+    return np.asarray(belt * np.array([1.06, 1.0, 0.94])[:, None, None], np.float32)
 
 
 def _surroundings(size: tuple[int, int]) -> tuple[Field, Field]:
@@ -113,6 +113,6 @@ def _surroundings(size: tuple[int, int]) -> tuple[Field, Field]:
     rail = np.clip((y - 0.87) * height / 2 + 0.5, 0, 1)
     shine = 0.42 + 0.25 * np.exp(-(((y - 0.93) / 0.02) ** 2)) - 0.2 * np.clip((0.9 - y) / 0.03, 0, 1)
     brushed = cv2.resize(noise_tile(5, 0.8, (24.0, 1.0)), (width, height))
-    picture = (shine + 0.012 * brushed)[..., None] * colour("c6cbd0")
+    picture = (shine + 0.012 * brushed) * colour("c6cbd0")[:, None, None]
     opacity = np.broadcast_to(rail, (height, width))
     return np.asarray(picture, np.float32), np.asarray(opacity, np.float32)

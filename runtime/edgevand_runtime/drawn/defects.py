@@ -95,7 +95,7 @@ def dent(rng: Generator, _: Blueprint, whole: Surface) -> Change:
         along, across = np.cos(turn) * dx + np.sin(turn) * dy, np.cos(turn) * dy - np.sin(turn) * dx
         hollow = smooth(np.asarray(1 - np.hypot(along, across / oval) / radius, np.float32))
         surface.height[where] -= np.asarray(depth * hollow, np.float32)
-        surface.colour[where] *= (1 - 0.3 * hollow)[..., None]
+        surface.colour[(slice(None), *where)] *= 1 - 0.3 * hollow
 
     return Change(apply)
 

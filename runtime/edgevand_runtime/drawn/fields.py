@@ -114,6 +114,8 @@ def noise_tile(seed: int, slope: float = 1.0, stretch: tuple[float, float] = (1.
 
 def sample(tile: Field, u: Field, v: Field) -> Field:
     """Read a periodic tile at ``u`` (columns) and ``v`` (rows), in pixels of the tile, bilinearly."""
+    if u.size == 0:  # a window beside the picture, which OpenCV refuses
+        return np.zeros(u.shape, np.float32)
     rows, columns = tile.shape
     return np.asarray(
         cv2.remap(

@@ -30,24 +30,24 @@ _TRIES = 8
 
 
 def to_uint8(picture: Field, noise: Field | None = None) -> NDArray[np.uint8]:
-    """(H, W, 3) [0, 1] to BGR uint8, with (H, W) sensor noise in grey levels added."""
+    """(3, H, W) in [0, 1] to (H, W, 3) BGR uint8, with (H, W) sensor noise in grey levels added."""
     levels = picture * 255
     if noise is not None:
-        levels = levels + noise[..., None]
-    return np.asarray(np.clip(np.rint(levels), 0, 255), np.uint8)
+        levels += noise
+    return np.asarray(cv2.merge([cv2.convertScaleAbs(np.maximum(plane, 0)) for plane in levels]), np.uint8)
 
 
 def truth_mask(whole: Field, defective: Field) -> NDArray[np.uint8]:
     """Where two noise-free pictures differ visibly, gaps of a pixel closed.
 
     Args:
-        whole: (H, W, 3) in [0, 1].
+        whole: (3, H, W) in [0, 1].
         defective: likewise.
 
     Returns:
         (H, W) uint8, 0 or 255.
     """
-    visible = (np.abs(whole - defective).max(axis=2) * 255 >= VISIBLE).astype(np.uint8) * 255
+    visible = (np.abs(whole - defective).max(axis=0) * 255 >= VISIBLE).astype(np.uint8) * 255
     return np.asarray(cv2.morphologyEx(visible, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)), np.uint8)
 
 
@@ -56,7 +56,7 @@ class Scene:
     """A part on a ground under a light.
 
     Attributes:
-        ground: (H, W, 3) BGR in [0, 1], lit.
+        ground: (3, H, W) BGR in [0, 1], lit.
         blueprint: the part.
         pose: where it lies.
         light: the lamp.
@@ -69,7 +69,7 @@ class Scene:
 
     def surface(self, change: Change | None = None) -> Surface:
         """The part, drawn."""
-        size = (self.ground.shape[1], self.ground.shape[0])
+        size = (self.ground.shape[2], self.ground.shape[1])
         surface = Surface(size, self.pose, change.warp if change else None)
         self.blueprint.draw(surface, without=change.without if change else None)
         if change and change.apply:
@@ -77,7 +77,7 @@ class Scene:
         return surface
 
     def picture(self, surface: Surface) -> Field:
-        """The surface on its ground, (H, W, 3) in [0, 1]."""
+        """The surface on its ground, (3, H, W) in [0, 1]."""
         return compose(self.ground, surface, self.light, thickness=self.blueprint.thickness)
 
     def defective(self, kind: str, rng: Generator) -> tuple[Field, NDArray[np.uint8]]:

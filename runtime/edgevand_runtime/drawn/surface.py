@@ -73,7 +73,7 @@ class Surface:
         x, y: (h, w) part coordinates of each pixel.
         pixel: size of a pixel in part units.
         origin: column and row of the window's first pixel in the frame.
-        colour: (h, w, 3) BGR; height, gloss, cover: (h, w).
+        colour: (3, h, w) BGR; height, gloss, cover: (h, w).
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Surface:
         if warp is not None:
             self.x, self.y = warp(self.x, self.y)
         shape = self.x.shape
-        self.colour: Field = np.zeros((*shape, 3), np.float32)
+        self.colour: Field = np.zeros((3, *shape), np.float32)
         self.height: Field = np.zeros(shape, np.float32)
         self.gloss: Field = np.zeros(shape, np.float32)
         self.cover: Field = np.zeros(shape, np.float32)
@@ -142,12 +142,16 @@ class Surface:
             cover = cover * self.cover[where]
         rising = rise * smooth(-distance / bevel) * cover
         self.height[where] += rising
-        fill = cover[..., None]
-        paint = material.colour * self.grain(material, where)[..., None]
-        self.colour[where] += (paint - self.colour[where]) * fill
+        self.paint(cover, material.colour, where, self.grain(material, where))
         self.gloss[where] += (material.gloss - self.gloss[where]) * cover
         if ground:
             self.cover[where] = np.maximum(self.cover[where], cover)
+
+    def paint(self, amount: Field, colour: Field, where: tuple[slice, slice], grain: Field | float = 1.0) -> None:
+        """Mix ``colour`` (3,) times ``grain`` (h, w) in, to the share ``amount`` (h, w)."""
+        for channel, value in zip(self.colour, colour, strict=True):
+            part = channel[where]
+            part += (float(value) * grain - part) * amount
 
     def hole(self, distance: Field, *, rim: float, where: tuple[slice, slice]) -> None:
         """Drill through: the ground shows, the rim is chamfered by ``rim`` part units."""
@@ -156,13 +160,13 @@ class Surface:
 
     def tint(self, amount: Field, paint: Field, where: tuple[slice, slice], gloss: float | None = None) -> None:
         """Cover with paint: ``amount`` (h, w) in [0, 1] of ``paint`` (3,); the height stays."""
-        self.colour[where] += (paint - self.colour[where]) * amount[..., None]
+        self.paint(amount, paint, where)
         if gloss is not None:
             self.gloss[where] += (gloss - self.gloss[where]) * amount
 
 
 def shade(surface: Surface, light: Light) -> Field:
-    """The lit surface, (h, w, 3) BGR from 0 to about 1 (highlights reach beyond)."""
+    """The lit surface, (3, h, w) BGR from 0 to about 1 (highlights reach beyond)."""
     height = surface.height / surface.pixel
     nx = -cv2.Sobel(height, cv2.CV_32F, 1, 0, scale=0.125)
     ny = -cv2.Sobel(height, cv2.CV_32F, 0, 1, scale=0.125)
@@ -176,33 +180,34 @@ def shade(surface: Surface, light: Light) -> Field:
     lit = light.ambient + (1.22 - light.ambient) * diffuse
     lit *= light.gain * (1 + surface.gloss * 0.35 * (sheen - 0.5))
     shine = 0.55 * light.gain * surface.gloss * highlight
-    return np.asarray(surface.colour * lit[..., None] + shine[..., None], np.float32)
+    return np.asarray(surface.colour * lit + shine, np.float32)
 
 
 def compose(ground: Field, surface: Surface, light: Light, *, thickness: float = 0.16) -> Field:
     """Lay the lit surface and its shadow on the ground.
 
     Args:
-        ground: (H, W, 3) BGR in [0, 1], already lit.
+        ground: (3, H, W) BGR in [0, 1], already lit.
         surface: what lies on it.
         light: the lamp.
         thickness: how high the part stands, part units: the length of its shadow.
 
     Returns:
-        A new (H, W, 3) float32 picture in [0, 1].
+        A new (3, H, W) float32 picture in [0, 1].
     """
     picture = ground.copy()
     left, top = surface.origin
     rows, columns = surface.cover.shape
-    window = picture[top : top + rows, left : left + columns]
+    window = picture[:, top : top + rows, left : left + columns]
     reach = thickness / surface.pixel
     move = np.array([[1, 0, -light.direction[0] * reach], [0, 1, -light.direction[1] * reach]], np.float32)
     cast = np.asarray(cv2.warpAffine(surface.cover, move, (columns, rows)), np.float32)
     shadow = 0.55 * _blur(cast, 0.35 * reach)
     contact = 0.35 * _blur(surface.cover, 0.25 * reach)
-    window *= (1 - np.maximum(shadow, contact))[..., None]
-    window += (shade(surface, light) - window) * surface.cover[..., None]
-    return np.clip(picture, 0, 1)
+    window *= 1 - np.maximum(shadow, contact)
+    window += (shade(surface, light) - window) * surface.cover
+    np.clip(window, 0, 1, out=window)
+    return picture
 
 
 def _blur(field: Field, sigma: float) -> Field:
