@@ -106,6 +106,19 @@ def test_an_amx_that_traps_is_a_problem_with_the_setting_that_avoids_it(monkeypa
     assert "ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16" in str(check.remedy)
 
 
+def test_packages_that_are_missing_or_too_old_are_told_with_the_command_that_mends_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        software.metadata, "requires", lambda _: ["numpy>=1.26", "rich>=13.8", 'torch>=2; extra == "x"']
+    )
+    monkeypatch.setattr(software, "installed", lambda *_: {"numpy": "1.9.3"})
+    check = software.check_packages()
+    assert check.state == "problem"
+    assert check.found == "rich is missing, numpy 1.9.3 is older than 1.26"
+    assert check.remedy == "`pip install 'rich>=13.8' 'numpy>=1.26'`"
+
+
 BUILD = """
   Video I/O:
     DC1394:                      NO
