@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from edgevand.errors import BadInputError, UsageError
 
@@ -111,14 +111,16 @@ def _shipped() -> dict[str, Any]:
 
 def _checked(record: dict[str, Any], name: str, where: str) -> PromptPack:
     """A pack from its JSON, or one sentence on what is wrong with it."""
-    lists = [_phrases(record, key, where) for key in ("normal_states", "abnormal_states", "templates")]
     pooling = record.get("pooling", {"rule": "normalise-mean-normalise"})
     rule = pooling.get("rule") if isinstance(pooling, dict) else pooling
     if rule not in get_args(Pooling):
         raise BadInputError(
             f"expected the pooling rule {', '.join(get_args(Pooling))} in {where}, found {rule!r}; correct the file"
         )
-    return PromptPack(name, *lists, pooling=rule)
+    normal, abnormal, templates = (
+        _phrases(record, key, where) for key in ("normal_states", "abnormal_states", "templates")
+    )
+    return PromptPack(name, normal, abnormal, templates, cast("Pooling", rule))
 
 
 def _phrases(record: dict[str, Any], key: str, where: str) -> tuple[str, ...]:

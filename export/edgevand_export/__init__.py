@@ -1,0 +1,1 @@
+"""The workstation's side: open_clip checkpoints become bundles. Needs torch; the device never imports it."""

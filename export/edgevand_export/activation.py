@@ -58,7 +58,7 @@ def choose_activation(
 
 
 def from_openai(files: ModelFiles) -> bool:
-    """Whether weights are OpenAI's: by their tag, or because they lie in the TorchScript archive that OpenAI published."""
+    """Whether weights are OpenAI's: by their tag, or as they lie in a TorchScript archive such as OpenAI published."""
     return files.pretrained == "openai" or is_jit_archive(files.weights)
 
 

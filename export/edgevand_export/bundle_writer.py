@@ -152,7 +152,7 @@ def model_record(model: Any, source: ModelSource) -> ModelRecord:  # noqa: ANN40
     )
 
 
-def write_tower_bundle(  # noqa: PLR0913
+def write_tower_bundle(
     target: Path,
     visual: Any,  # noqa: ANN401
     text: Mapping[str, NDArray[np.float32]],
@@ -255,8 +255,7 @@ def _prove(
 
 def _every_term(heads: bool) -> ScoreRecord:  # noqa: FBT001 (a fact, not a switch)
     """The raw score of APRIL-GAN: text, zero-shot map where there are heads, memory bank."""
-    terms = ("text", "zero-shot-map", "memory-map") if heads else ("text", "memory-map")
-    return ScoreRecord(terms=terms)
+    return ScoreRecord(terms=("text", "zero-shot-map", "memory-map") if heads else ("text", "memory-map"))
 
 
 def _check_activation(heads: Heads | None, model: ModelRecord) -> None:

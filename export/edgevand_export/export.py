@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
 from edgevand.bundle import Bundle, ImageRecord
-from edgevand.errors import BadInputError, OutputError, UsageError
+from edgevand.errors import BadInputError, OutputError
 from edgevand.home import home, remember
 from edgevand.prompts import DEFAULT_PACK, load_pack
 from edgevand.staging import write_atomic
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_MODEL",
+    "DEFAULT_OBJECT",
     "BundleOptions",
     "ExportOptions",
     "ModelSource",

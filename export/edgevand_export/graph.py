@@ -138,7 +138,8 @@ def _head(weight: Tensor, bias: Tensor) -> nn.Linear:
 
 def _norm(x: Tensor) -> Tensor:
     """Length of the rows, never 0."""
-    return torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(EPSILON)
+    length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return length.clamp_min(EPSILON)
 
 
 def _unit(x: Tensor) -> Tensor:

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 import torch
@@ -21,6 +20,8 @@ from edgevand.errors import BadInputError
 from edgevand_export.towers import Activation
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from edgevand_export.towers import Tower
 
 __all__ = ["HEADS_SCHEMA", "Heads", "check_heads", "read_heads", "write_heads"]
@@ -134,7 +135,7 @@ def check_heads(heads: Heads, tower: Tower, dim: int) -> dict[int, tuple[Tensor,
 
 
 def _read_own(path: Path) -> Heads:
-    """edgevand's own safetensors file."""
+    """Edgevand's own safetensors file."""
     from edgevand.tensors import read_tensor_file
 
     arrays, metadata, _ = read_tensor_file(path)
@@ -158,7 +159,7 @@ def _read_own(path: Path) -> Heads:
     stages = tuple(int(each) for each in metadata["stages"].split(","))
     names = [(f"stage.{stage}.weight", f"stage.{stage}.bias") for stage in stages]
     layers = _layers(tensors, names, path)
-    return Heads(layers, stages, activation, metadata.get("trained_on") or None)
+    return Heads(layers, stages, cast("Activation", activation), metadata.get("trained_on") or None)
 
 
 def _read_reference(path: Path) -> Heads:

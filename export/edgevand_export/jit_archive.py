@@ -6,7 +6,7 @@ tensors and containers: every class of the archive becomes an empty record, and 
 
 from __future__ import annotations
 
-import pickle  # noqa: S403 (restricted below: no name outside a fixed list is ever resolved)
+import pickle
 import zipfile
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
@@ -112,8 +112,8 @@ def _collect(record: object, prefix: str, tensors: dict[str, torch.Tensor]) -> N
 
 
 def _tensor(
-    storage: torch.Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
-) -> torch.Tensor:  # noqa: ANN401
+    storage: torch.Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object
+) -> torch.Tensor:
     """A tensor as a view of its storage."""
     return storage.as_strided(tuple(size), tuple(stride), offset)
 

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["build_model", "load_state", "make_tokenizer"]
 
-ARCHIVE_EXTRAS = ("input_resolution", "context_length", "vocab_size")
+ARCHIVE_EXTRAS = ("input_resolution", "context_length", "vocab_size", "attn_mask")
+"""What OpenAI's archives carry beside their weights; the mask is made again."""
+
 SHOWN = 3
 
 
@@ -91,7 +93,7 @@ def load_state(path: Path) -> dict[str, Tensor]:
         )
     if all(name.startswith("module.") for name in state):  # saved from a distributed run
         state = {name.removeprefix("module."): each for name, each in state.items()}
-    return {name: each for name, each in state.items() if name not in ARCHIVE_EXTRAS}
+    return {name: each for name, each in state.items() if name.rpartition(".")[2] not in ARCHIVE_EXTRAS}
 
 
 def make_tokenizer(name: str, config: dict[str, Any]) -> Callable[[list[str]], Tensor]:

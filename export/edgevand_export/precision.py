@@ -26,9 +26,21 @@ PRODUCTS = {"Conv", "Gemm", "MatMul"}
 FOLLOWERS = {
     *("Add", "Clip", "Erf", "Gelu", "HardSigmoid", "HardSwish", "Mul", "Relu", "Sigmoid", "Sub", "Tanh"),
     *("AveragePool", "GlobalAveragePool", "MaxPool"),
-    *("Concat", "Flatten", "Gather", "Identity", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"),
+    *(
+        "Concat",
+        "Flatten",
+        "Gather",
+        "Identity",
+        "Pad",
+        "Reshape",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    ),
 }
-"""Computed in float16 where all their inputs are; one float32 input, such as the residual stream, keeps them float32."""
+"""Computed in float16 where all their inputs are; one float32 input (the residual stream) keeps them float32."""
 
 
 def round_to_half(module: torch.nn.Module) -> None:

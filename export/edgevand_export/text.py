@@ -77,7 +77,7 @@ def embed_sentences(model: Any, ids: Tensor) -> Tensor:  # noqa: ANN401
         (S, D) float32.
     """
     encode = _causal(model, ids) if _is_causal(model) else model.encode_text
-    return torch.cat([encode(batch).float() for batch in ids.split(BATCH)])
+    return torch.cat([encode(batch).float() for batch in torch.split(ids, BATCH)])
 
 
 def pool(embeddings: Tensor, rule: Pooling) -> Tensor:

@@ -12,6 +12,7 @@ tokens are the residual stream after the block: no final norm, no projection (AP
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -161,7 +162,7 @@ def check_stages(visual: nn.Module, stages: Sequence[int]) -> tuple[int, ...]:
         UsageError: empty, not ascending, or out of range.
     """
     count = stage_count(visual)
-    ascending = all(a < b for a, b in zip(stages, stages[1:], strict=False))
+    ascending = all(a < b for a, b in pairwise(stages))
     if not stages or not ascending or stages[0] < 1 or stages[-1] > count:
         raise UsageError(
             f"expected ascending stages between 1 and {count} for this image tower, "

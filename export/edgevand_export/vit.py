@@ -59,8 +59,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Tokens (N, L, C) to tokens (N, L, C)."""
         x = x + self.ls_1(self.attn(self.ln_1(x)))
-        x = x + self.ls_2(self.mlp(self.ln_2(x)))
-        return x
+        mixed: Tensor = x + self.ls_2(self.mlp(self.ln_2(x)))
+        return mixed
 
 
 class VitEncoder(nn.Module):

@@ -146,7 +146,8 @@ def _placed(name: str, tag: str) -> Path | None:
     if os.sep in name + tag:
         return None
     files = (weights_dir() / name / file for file in (tag, *(f"{tag}{suffix}" for suffix in SUFFIXES)))
-    return next((file for file in files if file.is_file()), None)
+    found: Path | None = next((file for file in files if file.is_file()), None)
+    return found
 
 
 def _cached(record: dict[str, Any]) -> Path | None:

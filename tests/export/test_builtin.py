@@ -97,7 +97,7 @@ def test_folding_the_norms_changes_nothing_but_their_number(model: Any) -> None:
 def test_weights_of_another_network_are_refused() -> None:
     """Too few tensors, and a tensor of another shape."""
     names = OrderedDict(a=torch.zeros(2, 3), b=torch.zeros(4))
-    with pytest.raises(BadInputError, match="expected 2 tensors of EfficientNet-Lite0, found 1"):
+    with pytest.raises(BadInputError, match=r"expected 2 tensors of EfficientNet-Lite0, found 1"):
         network.to_timm(OrderedDict(a=torch.zeros(2, 3)), names)
     with pytest.raises(BadInputError, match=r"expected shape \(4,\) for b, found \(5,\) in y"):
         network.to_timm(OrderedDict(x=torch.zeros(2, 3), y=torch.zeros(5)), names)
