@@ -86,6 +86,7 @@ def score(
     from edgevand_runtime.detector import Detector
     from edgevand_runtime.score import ScoreOptions, ScoreRun, judge
 
+    output = None if str(output) == "-" else output  # as for monitor
     if resume and output is None:
         raise UsageError("expected --output FILE with --resume, which adds to it, but none was given; name the file")
     options = ScoreOptions(maps=maps, overlays=overlays, explain=explain, batch=batch)

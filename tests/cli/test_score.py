@@ -44,6 +44,8 @@ def test_without_output_each_frame_is_a_line_on_standard_output_and_words_go_els
     options: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     paths = write_parts(tmp_path / "parts", ".x.")
+    assert score(*options, *paths[:1], "-q", "-o", "-") == 0
+    assert json.loads(capfd.readouterr().out)["frame"] == 0
     assert score(*options, *paths) == 0
     out, err = capfd.readouterr()
     found = [json.loads(line) for line in out.splitlines()]
