@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from importlib import metadata
+from importlib.metadata import requires
 from typing import Any
 
 from edgevand_runtime.doctor.accelerators import EDGE_DOCS, installed
@@ -82,29 +82,36 @@ def check_ffmpeg() -> Check:
 
 def check_packages() -> Check:
     """The packages this program needs on a device; JetPack's stand-ins count as well."""
-    stand_ins = {"onnxruntime": ("onnxruntime-gpu",), "opencv-python-headless": _OPENCV_DISTRIBUTIONS}
-    needed = [_requirement_name(line) for line in metadata.requires("edgevand") or () if "extra ==" not in line]
+    needed = dict(_split(line) for line in requires("edgevand") or () if "extra ==" not in line)
     versions = installed(*needed)
-    missing = [
-        name
-        for name in needed
-        if name not in versions and not installed(*stand_ins.get(name, ())) and not _importable(name)
-    ]
+    missing = [name for name in needed if name not in versions and not _replaced(name)]
+    outdated = [name for name, version in versions.items() if _numbers(version) < _numbers(needed[name])]
     found = ", ".join(f"{name} {version}" for name, version in versions.items())
-    data = {"versions": versions, "missing": missing}
-    if missing:
-        return Check("problem", f"missing: {', '.join(missing)}", f"`pip install {' '.join(missing)}`", data)
+    data = {"versions": versions, "missing": missing, "outdated": outdated}
+    if missing or outdated:
+        words = [f"{name} is missing" for name in missing]
+        words += [f"{name} {versions[name]} is older than {needed[name]}" for name in outdated]
+        wanted = " ".join(f"'{name}>={needed[name]}'" for name in [*missing, *outdated])
+        return Check("problem", ", ".join(words), f"`pip install {wanted}`", data)
     return Check("ok", found, None, data)
 
 
-def _requirement_name(requirement: str) -> str:
-    """``numpy`` of ``numpy>=1.26``."""
-    match = re.match(r"[A-Za-z0-9._-]+", requirement)
-    return match.group() if match else requirement
+def _split(requirement: str) -> tuple[str, str]:
+    """``numpy`` and ``1.26`` of ``numpy>=1.26``."""
+    name, _, version = requirement.partition(">=")
+    return name.strip(), version.strip() or "0"
 
 
-def _importable(distribution: str) -> bool:
-    """Whether the system's own build stands in for the wheel (OpenCV of Debian and JetPack has no metadata)."""
+def _numbers(version: str) -> tuple[int, ...]:
+    """``(1, 26, 4)`` of ``1.26.4``; what follows the numbers (``rc1``, ``+cuda``) does not count."""
+    match = re.match(r"\d+(\.\d+)*", version)
+    return tuple(map(int, match.group().split("."))) if match else ()
+
+
+def _replaced(distribution: str) -> bool:
+    """Whether another build stands in for a wheel: a GPU's ONNX Runtime, the OpenCV of Debian or JetPack."""
+    if distribution == "onnxruntime":
+        return bool(installed("onnxruntime-gpu"))
     return distribution == "opencv-python-headless" and _opencv() is not None
 
 
