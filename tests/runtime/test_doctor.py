@@ -109,9 +109,8 @@ def test_an_amx_that_traps_is_a_problem_with_the_setting_that_avoids_it(monkeypa
 def test_packages_that_are_missing_or_too_old_are_told_with_the_command_that_mends_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(
-        software.metadata, "requires", lambda _: ["numpy>=1.26", "rich>=13.8", 'torch>=2; extra == "x"']
-    )
+    lines = ["numpy>=1.26", "rich>=13.8", 'torch>=2; extra == "export"']
+    monkeypatch.setattr(software, "requires", lambda _: lines)
     monkeypatch.setattr(software, "installed", lambda *_: {"numpy": "1.9.3"})
     check = software.check_packages()
     assert check.state == "problem"
