@@ -10,12 +10,16 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = [
     "builtin_bundle",
     "full_source",
     "home",
+    "known_bundles",
     "newest_bank",
     "newest_bundle",
     "remember",
@@ -119,16 +123,25 @@ def _read(name: str) -> dict[str, object]:
     return stored if isinstance(stored, dict) else {}
 
 
+def known_bundles() -> list[Path]:
+    """Bundles of this machine that still exist, newest first, the built-in one last."""
+    return [*_existing("bundle"), builtin_bundle()]
+
+
 def _newest(kind: Kind) -> Path | None:
-    """The first of the list that exists, be it after recovery from a replacement that was cut off."""
+    """The first of the list that exists."""
+    return next(_existing(kind), None)
+
+
+def _existing(kind: Kind) -> Iterator[Path]:
+    """Those of the list that exist, be it after recovery from a replacement that was cut off."""
     for path in map(Path, _recent()[kind]):
         if not path.exists():
             from edgevand.staging import recover
 
             recover(path)
         if (path / _OWN_FILE[kind]).is_file():
-            return path
-    return None
+            yield path
 
 
 def _recent() -> dict[str, list[str]]:

@@ -9,7 +9,6 @@ from edgevand.cli.common import open_bundle, say
 from edgevand.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from edgevand.bank import Bank
@@ -54,28 +53,18 @@ def bundle_of_bank(bank: Path) -> Path:
         UsageError: it is not here.
     """
     from edgevand.files import read_limited, sha256_file
+    from edgevand.home import known_bundles
 
     try:
         record = json.loads(read_limited(bank / "bank.json", _LIMIT))
     except ValueError:
         record = None
     wanted = record.get("bundle") if isinstance(record, dict) else None
-    for path in _known_bundles():
+    for path in known_bundles():
         manifest = path / "manifest.json"
-        if manifest.is_file() and f"sha256:{sha256_file(manifest)}" == wanted:
+        if f"sha256:{sha256_file(manifest)}" == wanted:
             return path
     raise UsageError(
         f"expected the bundle {wanted}, to which the bank {bank} belongs, on this machine, but found none of that "
         "hash; name its directory with --bundle DIR"
     )
-
-
-def _known_bundles() -> Iterator[Path]:
-    """Bundles to look among: the newest one, those in the home directory, the built-in one."""
-    from edgevand.home import builtin_bundle, home, newest_bundle
-
-    newest = newest_bundle()
-    if newest is not None:
-        yield newest
-    yield from sorted((home() / "bundles").glob("*/"))
-    yield builtin_bundle()

@@ -118,3 +118,13 @@ def test_asking_for_the_home_imports_nothing_heavy(repository: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(repository)}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_known_bundles_are_all_that_still_exist_newest_first_and_the_built_in_one(tmp_path: Path) -> None:
+    for name in ("first", "gone", "last"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").write_text("{}")
+        home.remember("bundle", tmp_path / name)
+    (tmp_path / "gone" / "manifest.json").unlink()
+    expected = [tmp_path / "last", tmp_path / "first", home.builtin_bundle()]
+    assert home.known_bundles() == expected
