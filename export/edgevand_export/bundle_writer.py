@@ -22,6 +22,7 @@ from edgevand.errors import BadInputError
 from edgevand.prompts import DEFAULT_PACK, PromptPack, load_pack
 from edgevand.tensors import write_tensors
 from edgevand.text_files import write_text_file
+from edgevand_export.folding import fold_norms
 from edgevand_export.golden import golden_images, normalise
 from edgevand_export.graph import LOGIT_SCALE, OPSET, EncoderGraph, to_onnx
 from edgevand_export.heads import Heads, check_heads
@@ -174,8 +175,6 @@ def write_tower_bundle(
     """
     _check_activation(options.heads, model)
     _check_finite(visual, model)
-    if options.store_half:
-        round_to_half(visual)
     wanted = options.stages or (options.heads.stages if options.heads else None)
     tower = make_tower(visual, (image.height, image.width), wanted)
     golden_text = next(iter(text.values()))
@@ -183,7 +182,8 @@ def write_tower_bundle(
     heads = check_heads(options.heads, tower, dim) if options.heads else {}
     graph = EncoderGraph(tower, heads).eval()
     if options.store_half:
-        round_to_half(graph.heads)
+        fold_norms(tower.module, lambda: tower.module(torch.zeros(1, 3, image.height, image.width)))
+        round_to_half(graph)
     stages = tuple(
         StageRecord(index=stage, width=width, grid=grid, head=stage in heads)
         for stage, width, grid in zip(tower.stages, tower.widths, tower.grids, strict=True)

@@ -47,11 +47,11 @@ def round_to_half(module: torch.nn.Module) -> None:
     """Round a module's large weights to half precision, in place, and keep them as float32.
 
     Args:
-        module: its parameters of more than ``SMALL`` elements are rounded: those that ``store_half`` stores so.
+        module: its tensors of more than ``SMALL`` elements are rounded: those that ``store_half`` stores so.
     """
-    for parameter in module.parameters():
-        if parameter.numel() > SMALL:
-            parameter.data = parameter.data.half().float()
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.is_floating_point() and tensor.numel() > SMALL:
+            tensor.data = tensor.data.half().float()
 
 
 def store_half(model: Any) -> None:  # noqa: ANN401 (onnx_ir.Model)

@@ -160,7 +160,7 @@ def _cached(record: dict[str, Any]) -> Path | None:
             if isinstance(found, str):
                 return Path(found)
     if record.get("url"):
-        file = Path("~/.cache/clip").expanduser() / os.path.basename(record["url"])  # noqa: PTH119 (an address)
+        file = Path("~/.cache/clip", str(record["url"]).rpartition("/")[2]).expanduser()
         if file.is_file():
             return file
     return None
