@@ -6,6 +6,8 @@ import json
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from edgevand.files import sha256_file
 from edgevand.staging import write_atomic
 from edgevand.tensors import tensor_bytes
@@ -40,7 +42,7 @@ def make(work: Path, target: Path, report: Callable[[str], None]) -> Bundle:
     """
     model = build()
     student, figures = _trained(model, work, report)
-    weights = {name: tensor.detach().numpy() for name, tensor in model.state_dict().items() if tensor.ndim > 0}
+    weights = {name: np.atleast_1d(tensor.detach().numpy()) for name, tensor in model.state_dict().items()}
     write_atomic(work / WEIGHTS, tensor_bytes(weights))
     layers = tuple((head.weight.detach(), head.bias.detach()) for head in student.layers)
     heads = Heads(layers, recipe.STAGES, "gelu", "drawings of edgevand_runtime.drawn")
@@ -93,11 +95,12 @@ def model_card(figures: dict[str, Any]) -> str:
             ),
         ]
     )
+    how = recipe.RECIPE
     training = (
         f"{figures['drawings']} drawings of {len(TRAINED)} kinds of parts, surfaces and prints, whole and with\n"
-        "scratches, dents, stains, missing and extra pieces, bent and broken; captions from the prompt packs\n"
-        f"april-gan and winclip; {recipe.RECIPE.steps} steps of {recipe.RECIPE.batch} drawings, contrastive + focal +\n"
-        f"dice loss, image backbone frozen, seed {recipe.RECIPE.seed}."
+        "scratches, dents, stains, missing and extra pieces, bent and broken; sentences of the prompt packs april-gan\n"
+        f"and winclip. {how.steps} steps of {how.batch} drawings, contrastive + focal + dice loss, image backbone\n"
+        f"frozen, seed {how.seed}. Drawing, encoding and training take {recipe.DURATION}."
     )
     template = files("edgevand_export.builtin").joinpath("MODEL_CARD.md").read_text(encoding="utf-8")
     return template.format(

@@ -53,7 +53,7 @@ class Recipe:
         checkpoint: steps between two checkpoints.
     """
 
-    steps: int = 1000
+    steps: int = 2000
     batch: int = 32
     sentences: int = 1
     rate: float = 1e-3
