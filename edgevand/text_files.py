@@ -34,7 +34,7 @@ class TextFile(NamedTuple):
     """Content of a text file.
 
     Attributes:
-        objects: [2, D] float32 by object name, rows (normal, abnormal), unit length.
+        objects: [2, D] float32 by object name, rows (normal, abnormal), of length 1; less for ``mean-similarity``.
         pack: name of the prompt pack.
         weights_sha256: of the checkpoint whose text tower made them.
         activation: of that text tower: ``gelu``, ``quick-gelu`` or ``none``.
@@ -81,7 +81,7 @@ def write_text_file(
 
     Args:
         path: the file.
-        embeddings: [2, D] float32 by object name, rows (normal, abnormal), unit length.
+        embeddings: [2, D] float32 by object name, rows (normal, abnormal), of length 1; less for ``mean-similarity``.
         pack: name of the prompt pack.
         weights_sha256: of the checkpoint whose text tower made them.
         activation: of that text tower.
@@ -111,7 +111,7 @@ def check_object_name(name: str, path: Path) -> None:
 
 
 def check_embedding(tensor: NDArray[Any], what: str) -> None:
-    """Refuse anything but a [2, D] float32 array of two finite unit vectors.
+    """Refuse anything but a [2, D] float32 array of two finite vectors of length 1, or less but not 0.
 
     Raises:
         FormatError: it is something else; ``what`` begins the sentence.
@@ -121,6 +121,6 @@ def check_embedding(tensor: NDArray[Any], what: str) -> None:
         msg = f"{what}: expected [2, D] float32 (normal, abnormal), found {found}; export it again"
         raise FormatError(msg)
     lengths = np.linalg.norm(tensor.astype(np.float64), axis=1)
-    if not np.all(np.abs(lengths - 1.0) <= _UNIT_TOLERANCE):
-        msg = f"{what}: expected vectors of length 1, found lengths {lengths.tolist()}; export it again"
+    if not np.all((lengths > 0) & (lengths <= 1 + _UNIT_TOLERANCE)):
+        msg = f"{what}: expected vectors of length 1, or less but not 0, found {lengths.tolist()}; export it again"
         raise FormatError(msg)

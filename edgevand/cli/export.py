@@ -5,9 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -22,27 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["export"]
 
 
-class Activation(str, Enum):
-    """Choices of ``--activation``."""
-
-    AUTO = "auto"
-    GELU = "gelu"
-    QUICK_GELU = "quick-gelu"
-
-
-class Precision(str, Enum):
-    """Choices of ``--precision``."""
-
-    FP32 = "fp32"
-    FP16 = "fp16"
-
-
-class Format(str, Enum):
-    """Choices of ``--format``."""
-
-    ONNX = "onnx"
-
-
 def export(
     model: Annotated[
         str, typer.Option(metavar="NAME|FILE", help="open_clip model name, or the path of an open_clip model config.")
@@ -55,8 +33,9 @@ def export(
         ),
     ] = None,
     activation: Annotated[
-        Activation, typer.Option(help="Of both towers; auto: what heads or weights were trained with.")
-    ] = Activation.AUTO,
+        Literal["auto", "gelu", "quick-gelu"],
+        typer.Option(help="Of both towers; auto: what heads or weights were trained with."),
+    ] = "auto",
     image_size: Annotated[
         int | None,
         typer.Option(metavar="N", min=1, help="Side in pixels; default: 518 for ViTs of patch 14, else native."),
@@ -78,8 +57,8 @@ def export(
     prompts: Annotated[
         str | None, typer.Option(metavar="PACK|FILE", help="Prompt pack or prompts file; default: april-gan.")
     ] = None,
-    precision: Annotated[Precision, typer.Option(help="Of the graph's matrix products.")] = Precision.FP32,
-    format_: Annotated[Format, typer.Option("--format", help="Of the graph.")] = Format.ONNX,
+    precision: Annotated[Literal["fp32", "fp16"], typer.Option(help="Of the graph's matrix products.")] = "fp32",
+    format_: Annotated[Literal["onnx"], typer.Option("--format", help="Of the graph.")] = "onnx",
     text_only: Annotated[
         bool, typer.Option("--text-only", help="Write text embeddings of further objects for --bundle, no graph.")
     ] = False,
@@ -111,13 +90,13 @@ def export(
         options = ExportOptions(
             model=model,
             pretrained=pretrained,
-            activation=activation.value,
+            activation=activation,
             image_size=image_size,
             stages=numbers,
             heads=heads,
             objects=wanted or (DEFAULT_OBJECT,),
             prompts=prompts or DEFAULT_PACK,
-            precision=precision.value,
+            precision=precision,
             output=output,
         )
         document, sentence = _bundle(options, quiet=quiet)

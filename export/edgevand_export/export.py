@@ -6,15 +6,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
 from edgevand.bundle import Bundle, ImageRecord
 from edgevand.errors import BadInputError, OutputError
 from edgevand.home import home, remember
 from edgevand.prompts import DEFAULT_PACK, load_pack
-from edgevand.staging import write_atomic
 from edgevand.text_files import write_text_file
 from edgevand_export.activation import choose_activation, from_openai, trained_activation
 from edgevand_export.bundle_writer import (
@@ -34,6 +31,7 @@ from edgevand_export.weights import ModelFiles, file_sha256, find_model, find_we
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from edgevand_export.parity import Precision
 
@@ -182,12 +180,7 @@ def export_text(
     clip = build_model(files.config, files.weights, quick_gelu=model.text_activation == "quick-gelu")
     report(f"text embeddings of {', '.join(objects)} with the prompts {pack.name}")
     text = embed_objects(clip, make_tokenizer(files.name, files.config), pack, objects)
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / "text.safetensors"
-        write_text_file(
-            file, text, pack=pack.name, weights_sha256=model.weights_sha256, activation=model.text_activation
-        )
-        write_atomic(output, file.read_bytes())
+    write_text_file(output, text, pack=pack.name, weights_sha256=model.weights_sha256, activation=model.text_activation)
 
 
 def native_size(files: ModelFiles) -> tuple[int, int]:

@@ -31,6 +31,8 @@ def fold_norms(module: nn.Module, run: Callable[[], object]) -> int:
     """
     pairs = _pairs(module, run)
     for conv, norm in pairs:
+        if norm.running_mean is None or norm.running_var is None:
+            continue
         weight, bias = fuse_conv_bn_weights(
             conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         )

@@ -160,9 +160,9 @@ def _cached(record: dict[str, Any]) -> Path | None:
             if isinstance(found, str):
                 return Path(found)
     if record.get("url"):
-        file = Path("~/.cache/clip", str(record["url"]).rpartition("/")[2]).expanduser()
-        if file.is_file():
-            return file
+        older = Path("~/.cache/clip", str(record["url"]).rpartition("/")[2]).expanduser()
+        if older.is_file():
+            return older
     return None
 
 

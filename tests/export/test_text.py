@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -8,8 +8,12 @@ import torch
 
 from edgevand.errors import BadInputError
 from edgevand.prompts import load_pack
+from edgevand.text_files import read_text_file, write_text_file
 from edgevand_export.text import embed_objects, embed_sentences, pool
 from tests.export.models import TEXT, tiny_config, tiny_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SENTENCES = ["a photo of a metal_nut.", "x", "a bad photo of the perfect bottle without any flaw at all, on a table."]
 
@@ -66,3 +70,12 @@ def test_weights_that_give_no_numbers_are_refused(tokenizer: Any) -> None:
     model.text_projection.data[0, 0] = float("nan")
     with pytest.raises(BadInputError, match=r"finite text embeddings for 'part'"):
         embed_objects(model, tokenizer, load_pack("april-gan"), ["part"])
+
+
+def test_a_pack_that_pools_by_mean_similarity_can_be_stored(tokenizer: Any, tmp_path: Path) -> None:
+    """The length of its vectors is part of its meaning: the mean of cosines is the product with the mean itself."""
+    text = embed_objects(tiny_model(tiny_config("vit")), tokenizer, load_pack("vvv"), ["part"])
+    write_text_file(tmp_path / "t", text, pack="vvv", weights_sha256="0" * 64, activation="gelu")
+    stored = read_text_file(tmp_path / "t").objects["part"]
+    np.testing.assert_array_equal(stored, text["part"])
+    assert np.all(np.linalg.norm(stored, axis=1) < 0.9999)
