@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +24,6 @@ from edgevand_runtime.shots import STREAM_INTERVAL, RefusedFrame, Shot, ShotTake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
-    from pathlib import Path
     from typing import Any
 
     from numpy.typing import NDArray
@@ -132,7 +132,7 @@ def enroll(
     fields = {
         "method": bundle.manifest.method,
         "object": object_name,
-        "source": source.uri,
+        "source": _recorded(source),
         "frame_size": size,
         "roi": None if options.roi is None else options.roi.record,
         "augment": tuple(sorted(options.augment, reverse=True)),
@@ -333,6 +333,13 @@ def _rewrite(
         taker=taker,
         replace=True,
     )
+
+
+def _recorded(source: Source) -> str:
+    """The source as ``monitor`` opens it from any directory: paths are made absolute."""
+    if source.live or "://" in source.uri:
+        return source.uri
+    return str(Path(source.uri).expanduser().absolute())
 
 
 def _records(shots: Sequence[Shot], first: int) -> list[dict[str, Any]]:

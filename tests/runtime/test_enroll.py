@@ -79,6 +79,16 @@ def test_a_bank_holds_the_frames_in_order_with_thumbnails_and_a_contact_sheet(
         assert thumbnail.size == SIZE
 
 
+def test_a_relative_path_is_recorded_so_that_it_can_be_opened_from_anywhere(
+    bundle: Bundle, engine: FakeEngine, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number, uri in enumerate((folder.name, f"{folder.name}/*.png")):
+        with open_source(uri) as source:
+            bank = enroll(source, bundle, engine, tmp_path / f"bank{number}", options(4)).bank
+        assert bank.record.source == str(tmp_path / uri)
+
+
 def test_a_defect_scores_above_the_threshold_inside_its_region_and_normal_frames_stay_below(
     bundle: Bundle, engine: FakeEngine, folder: Path, tmp_path: Path
 ) -> None:
