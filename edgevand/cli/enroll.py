@@ -107,11 +107,11 @@ def enroll(
 
 def _check_usage(edits: list[str], fixed: list[str]) -> None:
     if len(edits) > 1:
-        message = f"Expected one of --append, --remove and --undo, found {' and '.join(edits)}; do one after the other."
+        message = f"expected one of --append, --remove and --undo, found {' and '.join(edits)}; do one after the other."
         raise UsageError(message)
     if edits and fixed:
         message = (
-            f"Expected {edits[0]} to keep the bank's own settings, found {', '.join(fixed)} beside it; leave that out "
+            f"expected {edits[0]} to keep the bank's own settings, found {', '.join(fixed)} beside it; leave that out "
             "or enrol anew."
         )
         raise UsageError(message)
@@ -133,7 +133,7 @@ def _options(
     from edgevand_runtime.shots import STREAM_INTERVAL
 
     if take_all and shots is not None:
-        message = f"Expected --shots or --all, found both; --shots {shots} takes the first {shots}, --all every frame."
+        message = f"expected --shots or --all, found both; --shots {shots} takes the first {shots}, --all every frame."
         raise UsageError(message)
     return EnrolOptions(
         shots=None if take_all else _DEFAULT_SHOTS if shots is None else shots,
@@ -166,7 +166,7 @@ def _take(
     if source is None:
         if bank is None:
             message = (
-                "Expected a source of normal frames, found none; give --camera 0, a video or a folder of good parts."
+                "expected a source of normal frames, found none; give --camera 0, a video or a folder of good parts."
             )
             raise UsageError(message)
         source = full_source(bank.record.source)

@@ -164,6 +164,6 @@ def decoded(jpeg: bytes) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 BGR."""
     image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
-        message = "Expected the bank's thumbnails to be JPEG pictures, found one that cannot be decoded; enrol anew."
+        message = "expected the bank's thumbnails to be JPEG pictures, found one that cannot be decoded; enrol anew."
         raise BadInputError(message)
     return np.asarray(image, np.uint8)

@@ -79,7 +79,7 @@ class Detector:
         self.object_name, self._text = _text_of(bundle, bank, object_name, text_file)
         if self.memory is None and self._text is None:
             message = (
-                "Expected a bank or text embeddings to score with, found neither; enrol normal frames with edgevand "
+                "expected a bank or text embeddings to score with, found neither; enrol normal frames with edgevand "
                 "enroll."
             )
             raise UsageError(message)
@@ -128,7 +128,7 @@ class Detector:
         if self.bank is not None and self.bank.record.roi is not None and frame.size != self.bank.record.frame_size:
             width, height = self.bank.record.frame_size
             message = (
-                f"Expected frames of {width}x{height}, for which the bank's region of interest was drawn, "
+                f"expected frames of {width}x{height}, for which the bank's region of interest was drawn, "
                 f"found {frame.size[0]}x{frame.size[1]} in {frame.source}; enrol again at this size."
             )
             raise BadInputError(message)
@@ -233,7 +233,7 @@ def roi_at_image_size(mask: NDArray[np.uint8] | None, size: tuple[int, int]) -> 
     inside: NDArray[np.bool_] = cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_AREA) >= 128  # noqa: PLR2004 - half of 255
     if not inside.any():
         message = (
-            f"Expected a region of interest of at least one pixel at {size[1]}x{size[0]}, found none; draw it larger."
+            f"expected a region of interest of at least one pixel at {size[1]}x{size[0]}, found none; draw it larger."
         )
         raise BadInputError(message)
     return inside
@@ -260,7 +260,7 @@ def _text_of(
         return choose_text(bundle, object_name, text_file)
     if object_name is not None and object_name != bank.record.object:
         message = (
-            f"Expected --object {bank.record.object}, for which the bank was enrolled and calibrated, "
+            f"expected --object {bank.record.object}, for which the bank was enrolled and calibrated, "
             f"found {object_name}; enrol again for another object."
         )
         raise UsageError(message)
@@ -274,7 +274,7 @@ def _limits(bank: Bank | None, threshold: float | None) -> tuple[LimitRecord | N
     if threshold is not None:
         if not threshold > 0 or not np.isfinite(threshold):
             message = (
-                f"Expected --threshold to be a raw score above 0, found {threshold}; read raw_score in the results "
+                f"expected --threshold to be a raw score above 0, found {threshold}; read raw_score in the results "
                 "first."
             )
             raise UsageError(message)

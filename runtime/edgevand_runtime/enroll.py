@@ -73,21 +73,21 @@ class EnrolOptions:
             UsageError: names the option.
         """
         if self.shots is not None and self.shots < 1:
-            message = f"Expected --shots of at least 1, found {self.shots}; ten good parts are a fine start."
+            message = f"expected --shots of at least 1, found {self.shots}; ten good parts are a fine start."
             raise UsageError(message)
         if not 0 < self.false_alarm_rate < 1:
             message = (
-                f"Expected --false-alarm-rate between 0 and 1, found {self.false_alarm_rate}; 0.01 is one frame in a "
+                f"expected --false-alarm-rate between 0 and 1, found {self.false_alarm_rate}; 0.01 is one frame in a "
                 "hundred."
             )
             raise UsageError(message)
         if not (math.isfinite(self.interval) and self.interval >= 0):
-            message = f"Expected --interval of 0 or more seconds, found {self.interval}; 0.5 is the default."
+            message = f"expected --interval of 0 or more seconds, found {self.interval}; 0.5 is the default."
             raise UsageError(message)
         unknown = set(self.augment) - {"rotate", "flip"}
         if unknown:
             message = (
-                f"Expected --augment rotate, flip or rotate,flip, found {', '.join(sorted(unknown))}; leave it out "
+                f"expected --augment rotate, flip or rotate,flip, found {', '.join(sorted(unknown))}; leave it out "
                 "for fixed views."
             )
             raise UsageError(message)
@@ -120,7 +120,7 @@ def enroll(
         OutputError: the bank cannot be written.
     """
     if options.shots is None and source.live:
-        message = f"Expected a source with an end for --all, found the live {source.uri}; give --shots K."
+        message = f"expected a source with an end for --all, found the live {source.uri}; give --shots K."
         raise UsageError(message)
     object_name, text = choose_text(bundle, options.object_name, options.text_file)
     session = _Session(bundle, engine, text, options)
@@ -206,13 +206,13 @@ def remove_frames(bank: Bank, bundle: Bundle, ids: Collection[int]) -> Enrolment
     if unknown:
         known = ", ".join(str(frame.id) for frame in frames)
         message = (
-            f"Expected --remove with frames of the bank ({known}), found {', '.join(map(str, unknown))}; see its "
+            f"expected --remove with frames of the bank ({known}), found {', '.join(map(str, unknown))}; see its "
             "contact sheet."
         )
         raise UsageError(message)
     keep = [position for position, frame in enumerate(frames) if frame.id not in ids]
     if not keep:
-        message = "Expected at least one frame to stay in the bank, found all of them in --remove; enrol anew instead."
+        message = "expected at least one frame to stay in the bank, found all of them in --remove; enrol anew instead."
         raise UsageError(message)
     features = {name: tensor if name == "text" else tensor[keep] for name, tensor in bank.features.items()}
     thumbnails = _thumbnails(bank)
@@ -262,7 +262,7 @@ class _Session:
         taker.leave_copies()
         if wanted is not None and not source.live and taker.seen < wanted:
             message = (
-                f"Expected {wanted} frames for --shots {wanted}, found only {taker.seen} in {source.uri}; "
+                f"expected {wanted} frames for --shots {wanted}, found only {taker.seen} in {source.uri}; "
                 f"give --shots {max(taker.seen, 1)}, or --all for every one."
             )
             raise UsageError(message)

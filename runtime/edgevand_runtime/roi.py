@@ -48,7 +48,7 @@ class Roi:
             return cls(text, (x, y, w, h), None)
         if not Path(text).is_file():
             message = (
-                f"Expected --roi x,y,w,h in whole pixels or a mask image, found {text!r}; for example --roi "
+                f"expected --roi x,y,w,h in whole pixels or a mask image, found {text!r}; for example --roi "
                 "100,50,640,480."
             )
             raise UsageError(message)
@@ -77,13 +77,13 @@ class Roi:
             found = self.picture.shape[1], self.picture.shape[0]
             if found != size:
                 message = (
-                    f"Expected a mask of the frames' size {width}x{height}, found {found[0]}x{found[1]} in "
+                    f"expected a mask of the frames' size {width}x{height}, found {found[0]}x{found[1]} in "
                     f"{self.text}; draw it on a frame."
                 )
                 raise BadInputError(message)
             if not self.picture.any():
                 message = (
-                    f"Expected a mask with white pixels where to look, found {self.text} all black; paint the region "
+                    f"expected a mask with white pixels where to look, found {self.text} all black; paint the region "
                     "white."
                 )
                 raise BadInputError(message)
@@ -91,7 +91,7 @@ class Roi:
         x, y, w, h = self.rectangle or (0, 0, 0, 0)
         if w < 1 or h < 1 or x < 0 or y < 0 or x + w > width or y + h > height:
             message = (
-                f"Expected --roi x,y,w,h with w and h above 0 inside the frame of {width}x{height}, found "
+                f"expected --roi x,y,w,h with w and h above 0 inside the frame of {width}x{height}, found "
                 f"{self.text}; keep x + w and y + h within it."
             )
             raise BadInputError(message)

@@ -145,7 +145,7 @@ class ShotTaker:
             if time.monotonic() > deadline:
                 reason = self.source.status().error or "it is open but sends nothing"
                 message = (
-                    f"Expected a frame of {self.source.uri} within {_SILENCE:.0f} s, found none ({reason}); check the "
+                    f"expected a frame of {self.source.uri} within {_SILENCE:.0f} s, found none ({reason}); check the "
                     "camera."
                 )
                 raise SourceError(message)
@@ -183,8 +183,8 @@ class ShotTaker:
     def nothing_taken(self) -> BadInputError:
         """The error for a source of which no frame could be taken."""
         if not self.refused:
-            return BadInputError(f"Expected frames to enrol in {self.source.uri}, found none; give another source.")
+            return BadInputError(f"expected frames to enrol in {self.source.uri}, found none; give another source.")
         return BadInputError(
-            f"Expected at least one usable frame in {self.source.uri}, but all {len(self.refused)} were refused "
+            f"expected at least one usable frame in {self.source.uri}, but all {len(self.refused)} were refused "
             f"(the first: {self.refused[0].reason}); mend the picture or give other frames."
         )

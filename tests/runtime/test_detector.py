@@ -126,7 +126,7 @@ def test_the_manifest_says_which_terms_are_summed_and_how_the_map_becomes_a_scor
 def test_the_object_is_the_banks_and_another_one_is_refused(bundle: Bundle, tmp_path: Path) -> None:
     bank = bank_of(bundle, tmp_path / "bank")
     assert detector(bundle, bank).object_name == "bottle"
-    with pytest.raises(UsageError, match="Expected --object bottle"):
+    with pytest.raises(UsageError, match="expected --object bottle"):
         detector(bundle, bank, object_name="screw")
 
 
@@ -153,7 +153,7 @@ def test_text_without_heads_scores_without_a_map(tmp_path: Path) -> None:
 
 def test_frames_of_another_size_than_the_region_was_drawn_for_are_refused(bundle: Bundle, tmp_path: Path) -> None:
     bank = bank_of(bundle, tmp_path / "bank", roi=(0, 0, 24, 36))
-    with pytest.raises(BadInputError, match="Expected frames of 48x36"):
+    with pytest.raises(BadInputError, match="expected frames of 48x36"):
         detector(bundle, bank).detect([frame(1, (96, 72))])
     (result,) = detector(bundle, bank).detect([frame(1)])
     assert result.raw_map is not None

@@ -58,13 +58,13 @@ def test_unknown_devices_and_backends_are_wrong_usage_and_later_ones_unavailable
         open_engine(bundle, device="tpu")
     with pytest.raises(UsageError, match="found 'caffe'"):
         open_engine(bundle, backend="caffe")
-    with pytest.raises(UnavailableError, match="Backend tensorrt is not part of this version"):
+    with pytest.raises(UnavailableError, match="backend tensorrt is not part of this version"):
         open_engine(bundle, backend="tensorrt")
 
 
 def test_a_file_that_is_no_graph_is_refused_in_one_sentence(bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "encoder.onnx").write_bytes(b"no graph")
-    with pytest.raises(FormatError, match=r"Expected encoder\.onnx to be a graph"):
+    with pytest.raises(FormatError, match=r"expected encoder\.onnx to be a graph"):
         OnnxRuntimeEngine(tmp_path / "encoder.onnx", bundle.manifest)
 
 

@@ -251,7 +251,7 @@ def test_a_mask_image_is_a_region_and_must_fit_the_frames(
 def test_more_shots_than_frames_is_an_error_and_nothing_is_written(
     bundle: Bundle, engine: FakeEngine, folder: Path, tmp_path: Path
 ) -> None:
-    with open_source(folder) as source, pytest.raises(UsageError, match=r"Expected 12 frames .* found only 10 .*--all"):
+    with open_source(folder) as source, pytest.raises(UsageError, match=r"expected 12 frames .* found only 10 .*--all"):
         enroll(source, bundle, engine, tmp_path / "bank", options(12))
     assert not (tmp_path / "bank").exists()
 

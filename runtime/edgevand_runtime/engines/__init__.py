@@ -63,9 +63,9 @@ def open_engine(bundle: Bundle, *, backend: str = "auto", device: str = "auto", 
     """
     if backend not in {"auto", "onnxruntime"}:
         if backend in {"openvino", "tensorrt", "tensorrt-rtx"} or backend.startswith("oip://"):
-            message = f"Backend {backend} is not part of this version; run with --backend onnxruntime."
+            message = f"backend {backend} is not part of this version; run with --backend onnxruntime."
             raise UnavailableError(message)
-        message = f"Expected --backend auto or onnxruntime, found {backend!r}; choose one of the two."
+        message = f"expected --backend auto or onnxruntime, found {backend!r}; choose one of the two."
         raise UsageError(message)
     from edgevand_runtime.engines.onnxruntime import OnnxRuntimeEngine
 

@@ -47,13 +47,13 @@ class OnnxRuntimeEngine:
             self._session = ort.InferenceSession(str(graph), options, providers=provider)
         except Exception as error:  # ONNX Runtime raises its own classes, which share no public base but Exception
             message = (
-                f"Expected {graph.name} to be a graph that ONNX Runtime can run, found: {_first_line(error)}; export "
+                f"expected {graph.name} to be a graph that ONNX Runtime can run, found: {_first_line(error)}; export "
                 "the bundle again."
             )
             raise FormatError(message) from error
         if self.name != "onnxruntime:cpu" and self._session.get_providers()[0] != "CUDAExecutionProvider":
             message = (
-                f"Expected a CUDA device for --device {device}, but ONNX Runtime could not start it; check the driver "
+                f"expected a CUDA device for --device {device}, but ONNX Runtime could not start it; check the driver "
                 "with edgevand doctor or run with --device cpu."
             )
             raise UnavailableError(message)
@@ -64,7 +64,7 @@ class OnnxRuntimeEngine:
         lacking = set(self._outputs) - {node.name for node in self._session.get_outputs()}
         if lacking:
             message = (
-                "Expected the graph to have the outputs that manifest.json names, found none called "
+                "expected the graph to have the outputs that manifest.json names, found none called "
                 f"{', '.join(sorted(lacking))}; export the bundle again."
             )
             raise FormatError(message)
@@ -74,7 +74,7 @@ class OnnxRuntimeEngine:
         feed: dict[str, Any] = {"image": images}
         if "text" in self._inputs:
             if text is None:
-                message = "Expected text embeddings, since the bundle's graph has heads, found none; give --object."
+                message = "expected text embeddings, since the bundle's graph has heads, found none; give --object."
                 raise UsageError(message)
             feed["text"] = text
         found = dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
@@ -93,14 +93,14 @@ def _provider(device: str) -> tuple[list[Any], str]:
     """Execution provider and engine name for a ``--device``."""
     match = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", device)
     if match is None:
-        message = f"Expected --device auto, cpu, cuda or cuda:N, found {device!r}; choose one of these."
+        message = f"expected --device auto, cpu, cuda or cuda:N, found {device!r}; choose one of these."
         raise UsageError(message)
     cuda_here = "CUDAExecutionProvider" in ort.get_available_providers()
     if device == "cpu" or (device == "auto" and not cuda_here):
         return ["CPUExecutionProvider"], "onnxruntime:cpu"
     if not cuda_here:
         message = (
-            f"Expected an ONNX Runtime with CUDA for --device {device}, found one for "
+            f"expected an ONNX Runtime with CUDA for --device {device}, found one for "
             f"{', '.join(ort.get_available_providers())} only; install onnxruntime-gpu or run with --device cpu."
         )
         raise UnavailableError(message)
