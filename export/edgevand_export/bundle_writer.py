@@ -14,7 +14,6 @@ from edgevand.bundle import (
     ModelRecord,
     ParityRecord,
     ScoreRecord,
-    StageRecord,
     TextRecord,
     write_bundle,
 )
@@ -46,8 +45,9 @@ __all__ = [
     "BundleOptions",
     "ModelSource",
     "model_record",
+    "prepare_graph",
+    "write_graph_bundle",
     "write_model_bundle",
-    "write_tower_bundle",
 ]
 
 DEFAULT_OBJECT = "object"
@@ -132,12 +132,12 @@ def write_model_bundle(
         GateError: the graph does not compute what torch computes; nothing was written.
         OutputError: the target is there already or cannot be written.
     """
-    report(f"text embeddings of {len(options.objects)} object(s) with the prompts {options.pack.name}")
-    model.eval()
-    text = embed_objects(model, tokenizer, options.pack, options.objects)
     record = model_record(model, source)
     image = ImageRecord(height=options.image_size[0], width=options.image_size[1], mean=source.mean, std=source.std)
-    return write_tower_bundle(target, model.visual, text, record, image, options, report)
+    graph = prepare_graph(model, record, image, options)
+    report(f"text embeddings of {', '.join(options.objects)} with the prompts {options.pack.name}")
+    text = embed_objects(model.eval(), tokenizer, options.pack, options.objects)
+    return write_graph_bundle(target, graph, text, record, image, options, report)
 
 
 def model_record(model: Any, source: ModelSource) -> ModelRecord:  # noqa: ANN401
@@ -153,70 +153,91 @@ def model_record(model: Any, source: ModelSource) -> ModelRecord:  # noqa: ANN40
     )
 
 
-def write_tower_bundle(
-    target: Path,
-    visual: Any,  # noqa: ANN401
-    text: Mapping[str, NDArray[np.float32]],
-    model: ModelRecord,
+def prepare_graph(
+    model: Any,  # noqa: ANN401
+    record: ModelRecord,
     image: ImageRecord,
     options: BundleOptions,
-    report: Callable[[str], None],
-) -> Bundle:
-    """The second half of ``write_model_bundle``, which needs the image tower alone.
+) -> EncoderGraph:
+    """The first part of ``write_model_bundle``: all that can be refused is refused here, before anything takes long.
 
     Args:
-        target: directory of the bundle.
-        visual: ``model.visual``.
-        text: object to (2, D) float32.
-        model: the manifest's record of the model.
+        model: open_clip model; its image tower is switched to evaluation mode.
+        record: the manifest's record of it.
         image: the manifest's record of the preprocessing.
         options: what is made of it.
-        report: called with a line for people when a step begins.
+
+    Returns:
+        What is exported; it holds the image tower alone, so that the model may go.
     """
-    _check_activation(options.heads, model)
-    _check_finite(visual, model)
+    _check_activation(options.heads, record)
+    _check_finite(model.visual, record)
     wanted = options.stages or (options.heads.stages if options.heads else None)
-    tower = make_tower(visual, (image.height, image.width), wanted)
-    golden_text = next(iter(text.values()))
-    dim = golden_text.shape[1]
-    heads = check_heads(options.heads, tower, dim) if options.heads else {}
+    tower = make_tower(model.visual, (image.height, image.width), wanted)
+    heads = check_heads(options.heads, tower, _dim(record)) if options.heads else {}
     graph = EncoderGraph(tower, heads).eval()
     if options.store_half:
         fold_norms(tower.module, lambda: tower.module(torch.zeros(1, 3, image.height, image.width)))
         round_to_half(graph)
-    stages = tuple(
-        StageRecord(index=stage, width=width, grid=grid, head=stage in heads)
-        for stage, width, grid in zip(tower.stages, tower.widths, tower.grids, strict=True)
-    )
+    return graph
+
+
+def write_graph_bundle(
+    target: Path,
+    graph: EncoderGraph,
+    text: Mapping[str, NDArray[np.float32]],
+    record: ModelRecord,
+    image: ImageRecord,
+    options: BundleOptions,
+    report: Callable[[str], None],
+) -> Bundle:
+    """The last part of ``write_model_bundle``.
+
+    Args:
+        target: directory of the bundle.
+        graph: what is exported.
+        text: object to (2, D) float32.
+        record: the manifest's record of the model.
+        image: the manifest's record of the preprocessing.
+        options: what is made of it.
+        report: called with a line for people when a step begins.
+    """
+    stages = graph.stage_records()
     fields = {
-        "model": model,
+        "model": record,
         "image": image,
-        "embedding_dim": dim,
+        "embedding_dim": _dim(record),
         "logit_scale": LOGIT_SCALE,
         "stages": stages,
         "graph": GraphRecord(file=GRAPH_FILE, opset=OPSET, precision=options.precision),
-        "score": options.score or _every_term(bool(heads)),
+        "score": options.score or _every_term(heads=any(stage.head for stage in stages)),
         "text": TextRecord(pack=options.pack.name, objects=tuple(text)),
     }
 
     def fill(folder: Path) -> None:
         """Write the bundle's files; the certificate joins the fields last."""
-        write_text_file(
-            folder / TextRecord.model_fields["file"].default,
-            text,
-            pack=options.pack.name,
-            weights_sha256=model.weights_sha256,
-            activation=model.text_activation,
-        )
-        (folder / "prompts.json").write_text(json.dumps(options.pack.to_json(), indent=2, ensure_ascii=False) + "\n")
+        _write_text(folder, text, record, options.pack)
         for name, content in options.extra_files.items():
             (folder / name).write_bytes(content)
-        report(f"graph of {model.name} at {image.width}x{image.height}, {options.precision}")
-        _write_graph(graph, folder, image, dim, options)
+        report(f"graph of {record.name} at {image.width}x{image.height}, {options.precision}")
+        _write_graph(graph, folder, image, _dim(record), options)
         report("parity of torch and ONNX Runtime on the golden sample")
-        fields["parity"] = _prove(graph, folder, image, stages, golden_text, options.precision)
+        fields["parity"] = _prove(graph, folder, image, next(iter(text.values())), options.precision)
 
     return write_bundle(target, fields, fill, replace=options.replace)
+
+
+def _write_text(folder: Path, text: Mapping[str, NDArray[np.float32]], record: ModelRecord, pack: PromptPack) -> None:
+    """Write the text embeddings and the prompts that they were made from."""
+    write_text_file(
+        folder / "text.safetensors",
+        text,
+        pack=pack.name,
+        weights_sha256=record.weights_sha256,
+        activation=record.text_activation,
+    )
+    prompts = json.dumps(pack.to_json(), indent=2, ensure_ascii=False) + "\n"
+    (folder / "prompts.json").write_text(prompts, encoding="utf-8")
 
 
 def _write_graph(graph: EncoderGraph, folder: Path, image: ImageRecord, dim: int, options: BundleOptions) -> None:
@@ -234,7 +255,6 @@ def _prove(
     graph: EncoderGraph,
     folder: Path,
     image: ImageRecord,
-    stages: tuple[StageRecord, ...],
     text: NDArray[np.float32],
     precision: Precision,
 ) -> ParityRecord:
@@ -250,12 +270,20 @@ def _prove(
         sample["text"] = given
     write_tensors(folder / "golden.safetensors", sample)
     results = run_graph(folder / GRAPH_FILE, inputs, given)
-    return compare(reference, results, stages, size, precision, text)
+    return compare(reference, results, graph.stage_records(), size, precision, text)
 
 
-def _every_term(heads: bool) -> ScoreRecord:  # noqa: FBT001 (a fact, not a switch)
+def _every_term(*, heads: bool) -> ScoreRecord:
     """The raw score of APRIL-GAN: text, zero-shot map where there are heads, memory bank."""
     return ScoreRecord(terms=("text", "zero-shot-map", "memory-map") if heads else ("text", "memory-map"))
+
+
+def _dim(record: ModelRecord) -> int:
+    """Length of the embeddings."""
+    dim = record.config["embed_dim"]
+    if not isinstance(dim, int):
+        raise BadInputError(f"expected embed_dim as a number in the model config, found {dim!r}; correct the config")
+    return dim
 
 
 def _check_activation(heads: Heads | None, model: ModelRecord) -> None:

@@ -21,8 +21,9 @@ from edgevand_export.bundle_writer import (
     BundleOptions,
     ModelSource,
     model_record,
+    prepare_graph,
+    write_graph_bundle,
     write_model_bundle,
-    write_tower_bundle,
 )
 from edgevand_export.heads import read_heads
 from edgevand_export.loading import build_model, make_tokenizer
@@ -118,12 +119,8 @@ def export_bundle(options: ExportOptions, report: Callable[[str], None] = lambda
     )
     report(f"weights {files.weights}, activation {activation}")
     model = build_model(files.config, files.weights, quick_gelu=activation == "quick-gelu")
-    report(f"text embeddings of {', '.join(options.objects)} with the prompts {pack.name}")
-    text = embed_objects(model, make_tokenizer(files.name, files.config), pack, options.objects)
     source = _source(files)
     record = model_record(model, source)
-    visual = model.visual
-    del model  # the text tower is not needed any more, and may be a third of the weights
     image = ImageRecord(height=side, width=side, mean=source.mean, std=source.std)
     making = BundleOptions(
         image_size=size,
@@ -133,7 +130,11 @@ def export_bundle(options: ExportOptions, report: Callable[[str], None] = lambda
         pack=pack,
         precision=options.precision,
     )
-    bundle = write_tower_bundle(target, visual, text, record, image, making, report)
+    graph = prepare_graph(model, record, image, making)
+    report(f"text embeddings of {', '.join(options.objects)} with the prompts {pack.name}")
+    text = embed_objects(model, make_tokenizer(files.name, files.config), pack, options.objects)
+    del model  # the text tower is not needed any more, and may be a third of the weights
+    bundle = write_graph_bundle(target, graph, text, record, image, making, report)
     remember("bundle", target)
     return bundle
 

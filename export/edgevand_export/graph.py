@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from edgevand.bundle import StageRecord
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -46,6 +48,7 @@ class EncoderGraph(nn.Module):
         self.encoder = tower.module
         self.stages = tower.stages
         self.grids = tower.grids
+        self.widths = tower.widths
         self.heads = nn.ModuleDict({str(stage): _head(*heads[stage]) for stage in tower.stages if stage in heads})
 
     @property
@@ -58,6 +61,13 @@ class EncoderGraph(nn.Module):
         """Names of the graph's outputs."""
         tokens = [f"tokens_{stage}" for stage in self.stages]
         return ["embedding", *tokens, *(f"logits_{stage}" for stage in self.heads)]
+
+    def stage_records(self) -> tuple[StageRecord, ...]:
+        """The manifest's records of the stages."""
+        return tuple(
+            StageRecord(index=stage, width=width, grid=grid, head=str(stage) in self.heads)
+            for stage, width, grid in zip(self.stages, self.widths, self.grids, strict=True)
+        )
 
     def forward(self, image: Tensor, text: Tensor | None = None) -> tuple[Tensor, ...]:
         """Image (N, 3, H, W) and text (2, D), rows (normal, abnormal), to the outputs in ``output_names``' order."""
