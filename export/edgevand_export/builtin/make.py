@@ -6,11 +6,10 @@ import json
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from safetensors.torch import save
 
 from edgevand.files import sha256_file
 from edgevand.staging import write_atomic
-from edgevand.tensors import tensor_bytes
 from edgevand_export.builtin import recipe
 from edgevand_export.builtin.captions import HELD_OUT, OBJECTS, TRAINED
 from edgevand_export.builtin.corpus import load_corpus
@@ -42,8 +41,7 @@ def make(work: Path, target: Path, report: Callable[[str], None]) -> Bundle:
     """
     model = build()
     student, figures = _trained(model, work, report)
-    weights = {name: np.atleast_1d(tensor.detach().numpy()) for name, tensor in model.state_dict().items()}
-    write_atomic(work / WEIGHTS, tensor_bytes(weights))
+    write_atomic(work / WEIGHTS, save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}))
     layers = tuple((head.weight.detach(), head.bias.detach()) for head in student.layers)
     heads = Heads(layers, recipe.STAGES, "gelu", "drawings of edgevand_runtime.drawn")
     write_heads(work / HEADS, heads)

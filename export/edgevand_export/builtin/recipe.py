@@ -25,5 +25,5 @@ KNOWN = Plan(seeds=(1000, 1001), normal=2, defective=3)
 UNKNOWN = Plan(seeds=(1000, 1001, 1002, 1003), normal=4, defective=6)
 """Held out: objects that are never trained on."""
 
-DURATION = "about 15 minutes of one core"
+DURATION = "about 10 minutes of one core"
 """Of the whole run, as measured, for the model card."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from edgevand_runtime.drawn.fields import box, circle, coverage
+from edgevand_runtime.drawn.fields import box, circle, coverage, polyline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,7 +97,6 @@ def bar(
     points: tuple[tuple[float, float], ...], width: float, material: Material, *, rise: float, ground: bool = False
 ) -> Callable[[Surface], None]:
     """A round bar along a line of points."""
-    from edgevand_runtime.drawn.fields import polyline
 
     def paint(surface: Surface) -> None:
         distance = polyline(surface.x, surface.y, points, width)
