@@ -42,7 +42,7 @@ def draw(folder: Path) -> list[Path]:
 
 @torch.no_grad()
 def expected(kind: str, model: Any, bundle: Bundle, paths: list[Path]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Raw maps (T, H, W) and text scores (T,) of the last pictures by the reference's formulas; the first are the bank."""
+    """Raw maps (T, H, W) and text scores (T,) by the reference's formulas; the first pictures are the bank."""
     height, width = SIZE[kind]
     record = bundle.manifest.image
     resized = [Image.open(path).convert("RGB").resize((width, height), Image.Resampling.BICUBIC) for path in paths]
@@ -91,6 +91,7 @@ def test_enrolling_and_scoring_give_what_pytorch_gives(
         results = [each for start in range(0, TESTS, batch) for each in detector.detect(frames[start : start + batch])]
     maps, scores = expected(kind, model, bundle, paths)
     for result, raw_map, score in zip(results, maps.numpy(), scores.tolist(), strict=True):
+        assert result.raw_map is not None
         np.testing.assert_allclose(result.raw_map, raw_map, atol=1e-4)
         assert result.text_score == pytest.approx(score, abs=1e-5)
         assert result.raw_score == pytest.approx(score + float(raw_map.max()), abs=2e-4)
