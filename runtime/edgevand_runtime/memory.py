@@ -1,8 +1,8 @@
 """The memory bank: patch tokens of the enrolled frames and the search for the nearest one.
 
 ``d(p) = 1 - max over the bank of cos(x(p), f)`` for each stage (methods.md (a)). Tokens are unit vectors, so the
-cosine is one matrix product; it is taken in blocks of the bank with a running maximum, which keeps the working
-set in the processor's cache and memory bounded whatever the number of shots is.
+cosine is one matrix product; it is taken in blocks of the bank with a running maximum, which keeps memory
+bounded whatever the number of shots is.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MemoryBank", "NearestPatch"]
 
-_BLOCK = 512
-"""Bank rows of one matrix product: 1369 queries by 512 rows are 2.8 MB of similarities."""
+_BLOCK = 2048
+"""Bank rows of one matrix product: large enough for its full speed, 11 MB of similarities for 1369 queries."""
 
 
 _THREADS = os.cpu_count() or 1

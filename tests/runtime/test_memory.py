@@ -35,7 +35,7 @@ def test_distances_are_one_minus_the_largest_cosine_of_scikit_learn(tokens: list
 
 
 def test_a_bank_larger_than_one_block_is_searched_whole() -> None:
-    bank = unit((3, 1, 700, 32), 3)
+    bank = unit((3, 1, 1700, 32), 3)
     query = unit((1, 40, 32), 4)
     similarity = cosine_similarity(query[0].astype(np.float64), bank.reshape(-1, 32))
     np.testing.assert_allclose(MemoryBank([bank]).distances([query])[0][0], 1 - similarity.max(axis=1), atol=1e-6)
