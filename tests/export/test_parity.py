@@ -51,6 +51,15 @@ def test_equal_outputs_pass_with_nothing_between_them(outputs: dict[str, NDArray
     assert (record.map_max_abs, record.score_max_abs) == (0, 0)
 
 
+def test_a_batch_of_fewer_pictures_than_the_sample_is_held_against_its_first_rows(
+    outputs: dict[str, NDArray[np.float32]],
+) -> None:
+    first = {name: each[:1] for name, each in outputs.items()}
+    assert compare(outputs, {1: first, 2: outputs}, STAGES, SIZE, "fp32", TEXT).map_max_abs == 0
+    with pytest.raises(GateError, match="output tokens_2"):
+        compare(outputs, {1: moved(first, "tokens_2", 0.01), 2: outputs}, STAGES, SIZE, "fp32", TEXT)
+
+
 @pytest.mark.parametrize("name", ["embedding", "tokens_1", "tokens_2", "logits_1"])
 @pytest.mark.parametrize("batch", [1, 2])
 def test_one_number_off_in_one_batch_fails_fp32(name: str, batch: int, outputs: dict[str, NDArray[np.float32]]) -> None:
