@@ -169,8 +169,9 @@ class LinesView:
             return
         self._next = now + self._period
         age = stats.age.read(50)
+        state = ", ".join(filter(None, (_verdict(stats)[0], _score(stats))))
         self._print(
-            f"{datetime.now().astimezone():%H:%M:%S}  {_verdict(stats)[0]}, {_score(stats)}; "
+            f"{datetime.now().astimezone():%H:%M:%S}  {state}; "
             f"processing {_number(stats.processed.read(now))} fps, latency {_latency(stats)}, "
             f"age {_number(age[0] if age else None, '.0f')} ms; camera {_camera_state(stats)}"
         )
