@@ -18,7 +18,7 @@ from edgevand_runtime.calibration import calibrated_score, manual_limit, p_value
 from edgevand_runtime.engines import open_engine
 from edgevand_runtime.frame import iso_time
 from edgevand_runtime.memory import MemoryBank
-from edgevand_runtime.methods.april_gan import AprilGan
+from edgevand_runtime.methods import open_method
 from edgevand_runtime.preprocess import to_tensor
 from edgevand_runtime.regions import find_regions
 from edgevand_runtime.results import Result
@@ -85,7 +85,7 @@ class Detector:
             raise UsageError(message)
         size = (manifest.image.height, manifest.image.width)
         inside = None if bank is None else roi_at_image_size(bank.roi_mask(), size)
-        self._method = AprilGan(manifest, self._text, self.memory, inside)
+        self._method = open_method(manifest, self._text, self.memory, inside)
         self._image_limit, self._map_limit, self.calibration = _limits(bank, threshold)
         self._manual = threshold is not None
 

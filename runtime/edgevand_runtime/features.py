@@ -10,7 +10,7 @@ from edgevand_runtime.augment import augmented_copies
 from edgevand_runtime.calibration import calibrate
 from edgevand_runtime.engines import EncoderOutput
 from edgevand_runtime.memory import MemoryBank
-from edgevand_runtime.methods.april_gan import AprilGan
+from edgevand_runtime.methods import open_method
 from edgevand_runtime.preprocess import to_tensor
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def leave_one_out(
         logits=tuple(features[f"logits_{stage}"] for stage in _with_head(manifest)),
     )
     text = features.get("text")
-    return AprilGan(manifest, text, memory, inside).leave_out(outputs, groups)
+    return open_method(manifest, text, memory, inside).leave_out(outputs, groups)
 
 
 def calibrate_features(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgevand.bundle import ScoreRecord, write_text_file
-from edgevand.errors import BadInputError, UsageError
+from edgevand.errors import BadInputError, FormatError, UsageError
 from edgevand_runtime.detector import Detector
 from edgevand_runtime.engines.fake import FakeEngine
 from edgevand_runtime.maps import top_mean
@@ -165,3 +165,8 @@ def test_frames_of_another_size_than_the_region_was_drawn_for_are_refused(bundle
 def test_a_threshold_that_is_no_raw_score_is_refused(threshold: float, bundle: Bundle) -> None:
     with pytest.raises(UsageError, match="--threshold"):
         detector(bundle, object_name="screw", threshold=threshold)
+
+
+def test_a_bundle_of_a_method_from_the_future_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="found telepathy; export it"):
+        detector(make_bundle(tmp_path / "bundle", method="telepathy"), object_name="object")

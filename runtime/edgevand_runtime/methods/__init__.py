@@ -1,47 +1,50 @@
 """Methods: how encoder outputs become a raw map and a raw score.
 
 Calibration, decision, sources and sinks know nothing of a method. Adding one is a module here, a module on the
-export side and a line in ``METHODS``.
+export side and a line in ``_METHODS``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
+
+from edgevand.errors import FormatError
+from edgevand_runtime.methods.april_gan import AprilGan
+from edgevand_runtime.methods.base import Method, RawScore
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgevand_runtime.engines import EncoderOutput
+    from edgevand.bundle import Manifest
+    from edgevand_runtime.memory import MemoryBank
 
-__all__ = ["Method", "RawScore"]
+__all__ = ["Method", "RawScore", "open_method"]
+
+_METHODS = {"april-gan": AprilGan}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RawScore:
-    """A method's verdict on one frame, before calibration.
+def open_method(
+    manifest: Manifest,
+    text: NDArray[np.float32] | None,
+    memory: MemoryBank | None,
+    inside: NDArray[np.bool_] | None = None,
+) -> Method:
+    """The method that a bundle names, with everything a frame is scored with.
 
-    Attributes:
-        text_score: abnormal probability that the text gives, in [0, 1]; None without text.
-        raw_map: (S_h, S_w) float32 at the bundle's image size, 0 outside the region of interest; None without a map.
-        map_max: maximum of the raw map; None without a map.
-        raw_score: the method's image score.
+    Args:
+        manifest: of the bundle.
+        text: (2, D) float32 unit rows (normal, abnormal), or None.
+        memory: bank of the enrolled frames, or None for zero-shot.
+        inside: (S_h, S_w) region of interest at the bundle's image size; None for the whole image.
+
+    Raises:
+        FormatError: this version does not know the method.
     """
-
-    text_score: float | None
-    raw_map: NDArray[np.float32] | None
-    map_max: float | None
-    raw_score: float
-
-
-class Method(Protocol):
-    """Scores frames; heavy state is built once in the constructor."""
-
-    def score(self, outputs: EncoderOutput) -> list[RawScore]:
-        """Score N encoded frames."""
-
-    def leave_out(self, outputs: EncoderOutput, groups: Sequence[int]) -> list[RawScore]:
-        """Score the F enrolled frames, each against the frames of the other groups (methods.md (g))."""
+    if manifest.method not in _METHODS:
+        message = (
+            f"expected a bundle of the method {' or '.join(_METHODS)}, found {manifest.method}; "
+            "export it with this version or use a newer one"
+        )
+        raise FormatError(message)
+    return _METHODS[manifest.method](manifest, text, memory, inside)

@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgevand_runtime.maps import sigmoid, top_mean, upsample
-from edgevand_runtime.methods import RawScore
+from edgevand_runtime.methods.base import RawScore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
