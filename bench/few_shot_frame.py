@@ -29,7 +29,7 @@ from edgevand_export.bundle_writer import BundleOptions, ModelSource, write_mode
 from edgevand_export.heads import Heads
 from edgevand_runtime.engines import open_engine
 from edgevand_runtime.memory import MemoryBank
-from edgevand_runtime.methods.april_gan import AprilGan
+from edgevand_runtime.methods import open_method
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -122,7 +122,7 @@ def main() -> None:
     reference.enrol([torch.from_numpy(frame) for frame in frames[: given.shots]])
     tokens = [engine.run(frame, text).tokens for frame in frames[: given.shots]]
     memory = MemoryBank([np.stack(stage) for stage in zip(*tokens, strict=True)])
-    method = AprilGan(bundle.manifest, text, memory)
+    method = open_method(bundle.manifest, text, memory)
 
     times: dict[str, list[float]] = {name: [] for name in ("reference", "encoder", "search", "frame")}
     worst = 0.0

@@ -14,7 +14,7 @@ import numpy as np
 
 from edgevand_runtime.engines import EncoderOutput
 from edgevand_runtime.memory import MemoryBank
-from edgevand_runtime.methods.april_gan import AprilGan
+from edgevand_runtime.methods import open_method
 from edgevand_runtime.preprocess import to_tensor
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def _method_scores(
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Maps (G, H, W) and raw scores (G,) of golden frames."""
     memory = MemoryBank([tokens[:, None] for tokens in output.tokens])
-    raw = AprilGan(manifest, text, memory).leave_out(output, range(len(output.embedding)))
+    raw = open_method(manifest, text, memory).leave_out(output, range(len(output.embedding)))
     size = (manifest.image.height, manifest.image.width)
     maps = [np.zeros(size, np.float32) if one.raw_map is None else one.raw_map for one in raw]
     return np.stack(maps), np.array([one.raw_score for one in raw])
