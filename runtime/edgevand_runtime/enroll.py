@@ -247,11 +247,11 @@ class _Session:
         """Take fit shots, replacing those that turn out unfit beside the others while the source has more."""
 
         def decided(item: Shot | RefusedFrame) -> None:
+            told(item)  # before encoding, which takes seconds for a large model
             if isinstance(item, Shot):
                 self._encoded[id(item)] = encode_frame(
                     item.frame.image, self._manifest, self._engine, self._text, self._options.augment
                 )
-            told(item)
 
         taker = ShotTaker(source, self._options.interval, self._check, decided, self._known)
         taker.take(wanted)
