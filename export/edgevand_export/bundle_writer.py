@@ -25,7 +25,7 @@ from edgevand_export.folding import fold_norms
 from edgevand_export.golden import golden_images, normalise
 from edgevand_export.graph import LOGIT_SCALE, OPSET, EncoderGraph, to_onnx
 from edgevand_export.heads import Heads, check_heads
-from edgevand_export.parity import Precision, compare, run_graph
+from edgevand_export.parity import compare, run_graph
 from edgevand_export.precision import round_to_half, store_half, to_half
 from edgevand_export.storage import GRAPH_FILE, save_graph
 from edgevand_export.text import embed_objects
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgevand.bundle import Bundle
+    from edgevand_runtime.parity_limits import Precision
 
 __all__ = [
     "DEFAULT_OBJECT",

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from edgevand_export.parity import Precision
+    from edgevand_runtime.parity_limits import Precision
 
 __all__ = [
     "DEFAULT_MODEL",

@@ -6,8 +6,7 @@ that follow from the outputs. A graph that misses a limit is no export.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from torch.nn import functional
 
 from edgevand.bundle import OutputParity, ParityRecord
 from edgevand.errors import GateError
+from edgevand_runtime.parity_limits import LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,39 +23,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgevand.bundle import StageRecord
+    from edgevand_runtime.parity_limits import Limits, Precision
 
     Arrays = Mapping[str, NDArray[np.float32]]
 
-__all__ = ["BATCHES", "LIMITS", "Limits", "Precision", "compare", "run_graph"]
-
-Precision = Literal["fp32", "fp16"]
+__all__ = ["BATCHES", "compare", "run_graph"]
 
 BATCHES = (1, 2, 4)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the graph must hold, for one precision.
-
-    Attributes:
-        relative: largest difference of an output, relative to its largest value; None: not asked.
-        cosine: smallest cosine of an output's rows; None: not asked.
-        map: largest difference of the map; absolute, or a share of the map's range.
-        map_of_range: whether ``map`` is a share of the range.
-        score: largest difference of the image score.
-    """
-
-    relative: float | None
-    cosine: float | None
-    map: float
-    map_of_range: bool
-    score: float
-
-
-LIMITS: dict[Precision, Limits] = {
-    "fp32": Limits(relative=1e-3, cosine=None, map=1e-3, map_of_range=False, score=1e-3),
-    "fp16": Limits(relative=None, cosine=0.999, map=0.02, map_of_range=True, score=0.01),
-}
 
 
 def run_graph(path: Path, images: NDArray[np.float32], text: NDArray[np.float32] | None) -> dict[int, dict[str, Any]]:

@@ -8,13 +8,14 @@ torch's with the limits of the export's certificate (methods.md (i)).
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgevand_runtime.engines import EncoderOutput
 from edgevand_runtime.memory import MemoryBank
 from edgevand_runtime.methods import open_method
+from edgevand_runtime.parity_limits import LIMITS
 from edgevand_runtime.preprocess import to_tensor
 
 if TYPE_CHECKING:
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
     from edgevand_runtime.engines import Engine
 
 __all__ = ["Check", "ParityReport", "check_parity"]
-
-_RELATIVE = 1e-3
-_COSINE = 0.999
-_MAP = {"fp32": 1e-3, "fp16": 0.02}
-_SCORE = {"fp32": 1e-3, "fp16": 0.01}
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,28 +138,29 @@ def _compare(name: str, wanted: NDArray[np.float32], runs: list[NDArray[np.float
         return Check(name, None, None, f"finite, shape {wanted.shape}", passed=False)
     error = max(float(np.abs(run - wanted).max()) for run in runs)
     cosine = min(_cosine(run, wanted) for run in runs)
-    if bundle.manifest.graph.precision == "fp32":
-        bound = _RELATIVE * float(np.abs(wanted).max())
-        return Check(name, error, cosine, f"max abs <= {_RELATIVE:g} of the largest value", passed=error <= bound)
-    if name.startswith("logits"):
+    limits = LIMITS[bundle.manifest.graph.precision]
+    if limits.relative is not None:
+        bound = limits.relative * float(np.abs(wanted).max())
+        return Check(name, error, cosine, f"max abs <= {limits.relative:g} of the largest value", passed=error <= bound)
+    if limits.cosine is None or name.startswith("logits"):
         return Check(name, error, cosine, "held through the map", passed=True)
-    return Check(name, error, cosine, f"cosine >= {_COSINE:g}", passed=cosine >= _COSINE)
+    return Check(name, error, cosine, f"cosine >= {limits.cosine:g}", passed=cosine >= limits.cosine)
 
 
 def _compare_scores(
     manifest: Manifest, text: NDArray[np.float32] | None, reference: EncoderOutput, runs: tuple[EncoderOutput, ...]
 ) -> list[Check]:
     """Maps and image scores of the method, each golden frame with the others as its bank."""
-    precision: Literal["fp32", "fp16"] = manifest.graph.precision
+    limits = LIMITS[manifest.graph.precision]
     wanted_maps, wanted_scores = _method_scores(manifest, text, reference)
     map_error = score_error = 0.0
     for run in runs:
         maps, scores = _method_scores(manifest, text, run)
         map_error = float(np.maximum(map_error, np.abs(maps - wanted_maps).max()))
         score_error = float(np.maximum(score_error, np.abs(scores - wanted_scores).max()))
-    bound = _MAP[precision]
+    bound = limits.map
     rule = f"max abs <= {bound:g}"
-    if precision == "fp16":
+    if limits.map_of_range:
         rule += " of its range"
         bound *= float(np.ptp(wanted_maps))
     # np.maximum keeps NaN and a comparison with NaN is false: what is not finite fails.
@@ -173,8 +170,8 @@ def _compare_scores(
             "score",
             _finite(score_error),
             None,
-            f"max abs <= {_SCORE[precision]:g}",
-            passed=score_error <= _SCORE[precision],
+            f"max abs <= {limits.score:g}",
+            passed=score_error <= limits.score,
         ),
     ]
 
