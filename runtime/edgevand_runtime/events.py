@@ -174,10 +174,8 @@ class Hysteresis:
 
 
 def _rank(evidence: Evidence) -> float:
-    result = evidence.result
-    if result is None:
-        return 0.0
-    return result.score if result.score is not None else result.raw_score
+    """By the raw score: the calibrated one is as good as 1 for every gross defect."""
+    return 0.0 if evidence.result is None else evidence.result.raw_score
 
 
 class AnomalyEvents:

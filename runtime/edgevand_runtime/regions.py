@@ -39,7 +39,7 @@ def find_regions(
     np.maximum.at(peaks, labels.ravel().astype(np.intp), raw_map.ravel())
     scale_x, scale_y = frame_size[0] / raw_map.shape[1], frame_size[1] / raw_map.shape[0]
     regions = []
-    for label in range(1, count):
+    for label in 1 + np.argsort(-peaks[1:], kind="stable"):  # calibrated peaks tie at 1 for every gross defect
         left, top, width, height, area = (int(value) for value in stats[label])
         x, y = int(left * scale_x), int(top * scale_y)
         right = min(frame_size[0], int(np.ceil((left + width) * scale_x)))
@@ -54,4 +54,4 @@ def find_regions(
                 peak=peak_score(float(peaks[label])),
             )
         )
-    return tuple(sorted(regions, key=lambda region: -region.peak))
+    return tuple(regions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import timedelta
 from itertools import product
 from typing import TYPE_CHECKING
@@ -54,6 +55,19 @@ def test_the_picture_shown_is_the_one_with_the_top_score() -> None:
     assert update.top_score == 0.97
     assert update.evidence is not None
     assert update.evidence.frame.index == 12
+
+
+def test_the_top_score_is_found_by_the_raw_score_where_the_calibrated_one_is_as_good_as_1() -> None:
+    events = AnomalyEvents("line-1", EventRule(1, 1), EventIds())
+    frames = [make_frame(index) for index in (0, 20)]
+    raws = (3.0, 4.0)
+    results = [replace(make_result(frame, 1.0), raw_score=raw) for frame, raw in zip(frames, raws, strict=True)]
+    new, update = [
+        message for result, frame in zip(results, frames, strict=True) for message in events.update(result, frame)
+    ]
+    assert (new.type, update.type) == ("new", "update")
+    assert update.evidence is not None
+    assert update.evidence.frame is frames[1]
 
 
 def test_updates_come_at_most_once_a_second_and_only_for_a_higher_score() -> None:

@@ -29,3 +29,10 @@ def test_boxes_cover_whole_pixels_and_stay_inside_a_frame_smaller_than_the_map()
     raw = np.ones((112, 112), np.float32)
     (region,) = find_regions(raw, 0.5, (3, 2), identity)
     assert (region.x, region.y, region.w, region.h) == (0, 0, 3, 2)
+
+
+def test_the_order_is_that_of_the_map_also_where_every_calibrated_peak_is_1() -> None:
+    raw = np.zeros((10, 20), np.float32)
+    raw[0, 0], raw[5, 5] = 3, 4
+    first, second = find_regions(raw, 0.5, (20, 10), lambda _: 1.0)
+    assert (first.x, second.x) == (5, 0)
