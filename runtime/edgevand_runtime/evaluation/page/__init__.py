@@ -1,0 +1,1 @@
+"""What ``report.html`` shows: the template and what turns a report into its texts, tables and figures."""
