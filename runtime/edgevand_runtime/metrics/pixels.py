@@ -50,7 +50,7 @@ PIXEL_NAMES = ("pixel_auroc", "pixel_ap", "pixel_f1_max", "pro", "pro_released")
 PRO_LIMIT = 0.3
 RELEASED_THRESHOLDS = 200
 
-Masks: TypeAlias = "Sequence[NDArray[np.bool_] | None]"
+Masks: TypeAlias = "Sequence[NDArray[np.bool_] | None] | NDArray[np.bool_]"
 Maps: TypeAlias = "Sequence[NDArray[np.floating]] | NDArray[np.floating]"
 
 

@@ -65,7 +65,7 @@ class Steps:
         return float(self.gained[-1])
 
 
-def distinct(ordered: Floats) -> NDArray[np.intp]:
+def distinct(ordered: Floats | NDArray[np.int64]) -> NDArray[np.intp]:
     """Where each run of equal values ends in an ordered array, (M,): index of its last value."""
     if not ordered.size:
         return np.empty(0, np.intp)
@@ -107,17 +107,15 @@ def mean_precision_bound(steps: Steps) -> float:
     At best a step's p positives come before its negatives and all at once: precision T / (T + before), T = gained. At
     worst they come one by one after all its negatives, f = after:
 
-        sum over j = 1..p of (T - p + j) / (T - p + j + f)  >=  p - f ln(1 + p / (T - p + f))
+        sum over j = 1..p of (T - p + j) / (T - p + j + f)  >=  p - f ln(1 + p / (T - p + f + 1/2))
+
+    since 1/x is convex, so that 1/j is at most its integral from j - 1/2 to j + 1/2.
     """
     gains, gained = steps.gains, steps.gained
-    best = gains * (gained / (gained + steps.before))
-    start = np.maximum(gained - gains + steps.after, np.finfo(np.float64).tiny)
-    # One positive is never worse than it is after all negatives of its step; the logarithm alone is loose there.
-    worst = np.where(steps.after > 0, gains - steps.after * np.log1p(gains / start), gains)
-    single = gains * (gained - gains + 1) / (gained - gains + 1 + steps.after)
     found = gains * (gained / (gained + steps.after))
-    low, high = np.maximum(worst, single) - found, best - found
-    return float(max(high.sum(), -low.sum(), 0.0) / steps.total)
+    best = gains * (gained / (gained + steps.before))
+    worst = gains - steps.after * np.log1p(gains / (gained - gains + steps.after + 0.5))
+    return float(max((best - found).sum(), (found - worst).sum()) / steps.total)
 
 
 def highest_f1(steps: Steps) -> float:
