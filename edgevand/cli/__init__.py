@@ -26,10 +26,13 @@ __all__ = ["COMMANDS", "load_command", "main"]
 
 COMMANDS = {
     "demo": "enrol, watch and judge a drawn conveyor: no camera, no network",
+    "train": "train the linear heads on a dataset with masks",
     "export": "turn a CLIP checkpoint into a bundle, proved number by number",
     "enroll": "learn from a few normal frames of one camera: writes a bank",
     "monitor": "watch a camera and report anomalies as events",
     "score": "judge images, folders or videos: one JSON line a frame",
+    "evaluate": "judge a bundle on a labelled dataset: metrics, tables, plots",
+    "dataset": "draw a small labelled dataset in a published layout, or check one",
     "verify": "check a bundle or bank: hashes, schema, parity on this device",
     "info": "say what a bundle or bank is",
     "benchmark": "measure latency, throughput and memory on this machine",

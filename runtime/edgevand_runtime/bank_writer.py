@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from edgevand.bank import write_bank
+from edgevand.bank import BANK_SCHEMA, Bank, BankRecord, write_bank
 from edgevand.errors import BadInputError
+from edgevand.records import created_by, dump_record, make_record
 from edgevand_runtime.calibration import promise
 from edgevand_runtime.contact_sheet import Cell, draw_contact_sheet
 from edgevand_runtime.detector import roi_at_image_size
@@ -19,17 +22,15 @@ from edgevand_runtime.features import calibrate_features
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
     from typing import Any
 
     from numpy.typing import NDArray
 
-    from edgevand.bank import Bank
     from edgevand.bundle import Bundle
     from edgevand_runtime.features import Features
     from edgevand_runtime.shots import RefusedFrame, Shot, ShotTaker
 
-__all__ = ["Enrolment", "decoded", "thumbnail", "write_calibrated"]
+__all__ = ["Enrolment", "calibrated_bank", "decoded", "thumbnail", "write_calibrated"]
 
 _LONG_SIDE, _JPEG_QUALITY = 1280, 92
 
@@ -113,6 +114,36 @@ def write_calibrated(  # noqa: PLR0913 - everything a bank is made of
         skipped=0 if taker is None else taker.skipped,
         warnings=_warnings(bundle, groups),
     )
+
+
+def calibrated_bank(
+    bundle: Bundle, fields: dict[str, Any], records: Sequence[dict[str, Any]], features: Features, rate: float
+) -> Bank:
+    """Calibrate a bank that stays in memory, of exactly these frames: no file is written and none refused.
+
+    Args:
+        bundle: what encoded the frames.
+        fields: of ``BankRecord``, as for ``write_calibrated``; without a region of interest.
+        records: of the frames (``FrameRecord``), in the order of the features.
+        features: of the frames (``features.stack``), with ``text`` where the bundle has it.
+        rate: wanted false-alarm rate per frame.
+
+    Returns:
+        A bank whose hash names its record; it has no directory.
+    """
+    groups = [record["group"] for record in records]
+    whole = {
+        **fields,
+        **created_by(BANK_SCHEMA),
+        "bundle": bundle.hash,
+        "frames": tuple(records),
+        "calibration": calibrate_features(bundle.manifest, features, groups, None, rate),
+        "version": 1,
+        "previous": None,
+        "files": {},
+    }
+    record = make_record(BankRecord, whole, Path("bank.json"))
+    return Bank(Path(), record, "sha256:" + hashlib.sha256(dump_record(record)).hexdigest(), features)
 
 
 def _warnings(bundle: Bundle, groups: Sequence[int]) -> tuple[str, ...]:

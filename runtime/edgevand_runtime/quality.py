@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["NEAR_COPY", "Look", "Refusal", "blurred", "exposure_fault", "look_at", "nearest_look"]
+__all__ = ["NEAR_COPY", "Look", "Refusal", "blurred", "exposure_fault", "group_looks", "look_at", "nearest_look"]
 
 NEAR_COPY = 0.5
 """Mean absolute difference of two thumbnails, in grey levels of 255, under which frames are copies of one another.
@@ -119,3 +119,13 @@ def nearest_look(look: Look, others: Sequence[Look]) -> tuple[int, float] | None
     differences = [look.difference(other) for other in others]
     best = int(np.argmin(differences))
     return best, differences[best]
+
+
+def group_looks(looks: Sequence[Look]) -> list[int]:
+    """Group of each frame, counted from 0: near-copies share the group of the first frame that they resemble."""
+    groups: list[int] = []
+    for number, look in enumerate(looks):
+        near = nearest_look(look, looks[:number])
+        copy = near is not None and near[1] < NEAR_COPY
+        groups.append(groups[near[0]] if near is not None and copy else max(groups, default=-1) + 1)
+    return groups

@@ -1,0 +1,242 @@
+"""The rows to come of one class: for each number of shots and seed a detector with the bank of exactly these frames.
+
+Every training frame is encoded once, however many rows enrol it. Banks are made by the code of enrolment
+(``features``, ``bank_writer.calibrated_bank``), and stay in memory; no frame is refused for its looks, but near-copies
+share a group and count once in calibration, as they do there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgevand.errors import BadInputError, UsageError
+from edgevand_runtime.bank_writer import calibrated_bank
+from edgevand_runtime.detector import Detector, choose_text
+from edgevand_runtime.evaluation.draws import drawn_order, time_order
+from edgevand_runtime.features import Features, encode_frame, stack
+from edgevand_runtime.frame import iso_time
+from edgevand_runtime.preprocess import load_image
+from edgevand_runtime.quality import Look, group_looks, look_at
+from edgevand_runtime.sources.base import new_frame
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgevand.bundle import Bundle
+    from edgevand_runtime.datasets import DatasetClass, Sample
+    from edgevand_runtime.engines import Engine
+    from edgevand_runtime.evaluation.options import EvaluateOptions
+    from edgevand_runtime.frame import Frame
+
+__all__ = ["Case", "CaseMaker", "frames_to_enrol", "text_for"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Case:
+    """One row to be measured.
+
+    Attributes:
+        shots: enrolled frames.
+        seed: of the draw; the first of the seeds where nothing is drawn (zero-shot, order of time).
+        object_name: whose text is used; None without text.
+        enrolled: the frames of the bank.
+        detector: what scores; None where nothing can.
+        reason: why nothing can; empty otherwise.
+    """
+
+    shots: int
+    seed: int
+    object_name: str | None
+    enrolled: tuple[Sample, ...]
+    detector: Detector | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Encoded:
+    """A training frame's features and what its bank records of it."""
+
+    features: Features
+    look: Look
+    frame: Frame
+
+
+def text_for(
+    bundle: Bundle, class_name: str, options: EvaluateOptions
+) -> tuple[str | None, NDArray[np.float32] | None]:
+    """Object and text embeddings of a class: the one wanted, else the class's own, else ``object``.
+
+    Raises:
+        UsageError: the bundle has text, but none that fits.
+    """
+    known = bundle.texts(options.text_file)
+    name = options.object_name or (class_name if class_name in known else None)
+    try:
+        return choose_text(bundle, name, options.text_file)
+    except UsageError as error:
+        if options.object_name is not None:
+            raise
+        message = (
+            f"expected text embeddings of {class_name!r} or of 'object' in the bundle, found only "
+            f"{', '.join(map(repr, known))}; choose one with --object, or export the bundle with --object {class_name}"
+        )
+        raise UsageError(message) from error
+
+
+def frames_to_enrol(dataset_class: DatasetClass, *, ordered: bool) -> list[Sample]:
+    """The normal frames that may be enrolled; in order of time, and then of the test split where none is for training.
+
+    Without training frames an ordered evaluation enrols the first of the test's normal frames, which are then not
+    judged.
+    """
+    if not ordered:
+        return list(dataset_class.train)
+    normal = dataset_class.train or [sample for sample in dataset_class.test if not sample.anomalous]
+    return time_order(normal)
+
+
+class CaseMaker:
+    """Makes the cases of one class."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        dataset_class: DatasetClass,
+        options: EvaluateOptions,
+        failed: Callable[[Sample, str], None],
+        told: Callable[[], None],
+    ) -> None:
+        """Encode nothing yet.
+
+        Args:
+            bundle: an opened bundle.
+            engine: runs its graph; stays open.
+            dataset_class: whose frames are enrolled.
+            options: which rows are wanted.
+            failed: called with every frame that cannot be read, and why.
+            told: called for every frame encoded.
+        """
+        self._bundle = bundle
+        self._engine = engine
+        self._class = dataset_class
+        self._options = options
+        self._failed = failed
+        self._told = told
+        self.object_name, self._text = text_for(bundle, dataset_class.name, options)
+        self._encoded: dict[str, _Encoded | None] = {}
+        self.pictures = 0
+        """Pictures encoded so far: frames with their augmented copies."""
+
+    @property
+    def copies(self) -> int:
+        """Pictures that a frame is in the bank: itself and its augmented copies."""
+        return (8 if "rotate" in self._options.augment else 1) * (2 if "flip" in self._options.augment else 1)
+
+    def cases(self) -> list[Case]:
+        """Encode what is enrolled and make every case, in the order of shots, then seeds."""
+        options = self._options
+        made = []
+        draws = list(self._draws())
+        for shots in options.shots:
+            if shots == 0:
+                made.append(self._zero_shot())
+            else:
+                made += [self._few_shot(shots, seed, taken, features) for seed, taken, features in draws]
+        self._encoded = dict.fromkeys(self._encoded)  # the banks hold what they need
+        return made
+
+    def _draws(self) -> Iterator[tuple[int, list[Sample], Features]]:
+        """For each seed the frames of the largest bank and their features; smaller banks are views of its front."""
+        most = max(self._options.shots)
+        if most == 0:
+            return
+        frames = frames_to_enrol(self._class, ordered=self._options.ordered)
+        if self._options.ordered:
+            orders = [(self._options.seeds[0], frames)]
+        else:
+            orders = [(seed, drawn_order(frames, self._class.name, seed)) for seed in self._options.seeds]
+        for seed, order in orders:
+            taken = self._take(order, most)
+            yield seed, taken, stack([self._of(sample).features for sample in taken]) if taken else {}
+
+    def _take(self, order: Sequence[Sample], count: int) -> list[Sample]:
+        """The first frames of an order that can be read."""
+        taken: list[Sample] = []
+        for sample in order:
+            if len(taken) == count:
+                break
+            if sample.name not in self._encoded:
+                self._encoded[sample.name] = self._encode(sample)
+                self._told()
+            if self._encoded[sample.name] is not None:
+                taken.append(sample)
+        return taken
+
+    def _encode(self, sample: Sample) -> _Encoded | None:
+        try:
+            frame = new_frame(load_image(sample.image), 0, sample.name)
+        except BadInputError as error:
+            self._failed(sample, str(error))
+            return None
+        features = encode_frame(frame.image, self._bundle.manifest, self._engine, self._text, self._options.augment)
+        self.pictures += self.copies
+        return _Encoded(features, look_at(frame.image), frame)
+
+    def _of(self, sample: Sample) -> _Encoded:
+        encoded = self._encoded[sample.name]
+        if encoded is None:
+            raise ValueError(sample.name)
+        return encoded
+
+    def _zero_shot(self) -> Case:
+        if self._text is None:
+            reason = "the bundle has no text embeddings, without which nothing scores before a frame is enrolled"
+            return Case(0, self._options.seeds[0], None, (), None, reason)
+        detector = Detector(self._bundle, self._engine, object_name=self.object_name, text_file=self._options.text_file)
+        return Case(0, self._options.seeds[0], self.object_name, (), detector)
+
+    def _few_shot(self, shots: int, seed: int, taken: list[Sample], features: Features) -> Case:
+        if len(taken) < shots:
+            reason = f"only {len(taken)} of {shots} frames to enrol could be read"
+            return Case(shots, seed, self.object_name, tuple(taken), None, reason)
+        taken = taken[:shots]
+        encoded = [self._of(sample) for sample in taken]
+        first = {name: tensor[:shots] for name, tensor in features.items()}
+        if self._text is not None:
+            first["text"] = self._text
+        bank = calibrated_bank(
+            self._bundle, self._fields(encoded[0].frame), _records(encoded), first, self._options.false_alarm_rate
+        )
+        return Case(shots, seed, self.object_name, tuple(taken), Detector(self._bundle, self._engine, bank))
+
+    def _fields(self, frame: Frame) -> dict[str, Any]:
+        return {
+            "method": self._bundle.manifest.method,
+            "object": self.object_name,
+            "source": self._class.name,
+            "frame_size": frame.size,
+            "roi": None,
+            "augment": tuple(sorted(self._options.augment, reverse=True)),
+            "interval": 0.0,
+        }
+
+
+def _records(encoded: Sequence[_Encoded]) -> list[dict[str, Any]]:
+    """What the bank records of its frames."""
+    groups = group_looks([item.look for item in encoded])
+    return [
+        {
+            "id": number,
+            "source": item.frame.source,
+            "frame": 0,
+            "time": iso_time(item.frame.time),
+            "media_time": None,
+            "group": group,
+        }
+        for number, (item, group) in enumerate(zip(encoded, groups, strict=True), start=1)
+    ]

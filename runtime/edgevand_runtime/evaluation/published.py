@@ -1,0 +1,29 @@
+"""Rows that papers print, to stand beside the measured ones; none of them was measured here (published.json)."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import Any
+
+__all__ = ["published_rows"]
+
+
+def published_rows(recognised: str | None) -> list[dict[str, Any]]:
+    """What is published about a dataset.
+
+    Args:
+        recognised: ``MVTec AD``, ``VisA`` or ``MVTec LOCO``; None for any other.
+
+    Returns:
+        Rows with ``source``, ``class`` (or ``mean``), ``shots`` (null where the source does not say), ``metrics``
+        as fractions and, where it is printed, their ``std`` and a ``note``.
+    """
+    if recognised is None:
+        return []
+    document = json.loads((files(__package__) / "published.json").read_text(encoding="utf-8"))
+    return [
+        {name: value for name, value in row.items() if name != "dataset"}
+        for row in document["rows"]
+        if row["dataset"] == recognised
+    ]
