@@ -44,7 +44,7 @@ def pixel_faults(sample: Sample, one: DatasetClass, root: Path) -> Iterator[str]
     try:
         load_image(sample.image)
     except FrameError as error:
-        yield _from_root(error, root)
+        yield _from_root(error, sample.image, sample.name)
     listed = {entry.pixel_value for entry in one.defects}
     for path in sample.masks:
         name = relative(path, root)
@@ -52,7 +52,7 @@ def pixel_faults(sample: Sample, one: DatasetClass, root: Path) -> Iterator[str]
             values = mask_values(path)
         except BadInputError as error:
             if header_size(path) is not None:  # otherwise told by size_faults
-                yield _from_root(error, root)
+                yield _from_root(error, path, name)
             continue
         found = [int(value) for value in np.unique(values) if value > 0]
         if not found:
@@ -65,6 +65,6 @@ def pixel_faults(sample: Sample, one: DatasetClass, root: Path) -> Iterator[str]
             )
 
 
-def _from_root(error: BadInputError, root: Path) -> str:
-    """A sentence with paths from the dataset's root, as all faults have them."""
-    return str(error).replace(f"{root}/", "").rstrip(".")
+def _from_root(error: BadInputError, path: Path, name: str) -> str:
+    """A sentence with the path from the dataset's root, as all faults have it."""
+    return str(error).replace(str(path), name).rstrip(".")

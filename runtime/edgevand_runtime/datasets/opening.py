@@ -117,7 +117,7 @@ def detect(root: Path) -> Layout:
     found = _layout_of(_must_be_folder_at(root))
     if found is not None:
         return found
-    below = [each.name for each in folders_of(root) if _layout_of(each) not in {None, "folder"}]
+    below = [each for each in folders_of(root) if _layout_of(each) not in {None, "folder"}]
     if below:
         told = f"found none; give its sub-folder {below[0]}"
     else:
