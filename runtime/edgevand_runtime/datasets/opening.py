@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -131,7 +132,7 @@ def _layout_of(root: Path) -> Layout | None:
     """The layout of a folder, by the names in it; None where it is none."""
     if (root / visa.SPLIT_FILE.parent).is_dir() or (root / visa.PREPARED).is_dir():
         return "visa"
-    if folder_layout.normal_folder(root / "train") or folder_layout.normal_folder(root):
+    if (root / "train").is_dir() or (root / "test").is_dir() or folder_layout.normal_folder(root):
         return "folder"
     classes = list(mvtec.class_folders(root).values())
     if any((each / loco.CONFIG_FILE).is_file() or (each / "test" / _LOGICAL).is_dir() for each in classes):
@@ -191,7 +192,8 @@ def _all_faults(dataset: Dataset, faults: Sequence[str]) -> str:
     lines = [f"expected {dataset.root} to be a whole {dataset.layout} dataset, found {count}; mend what is listed:"]
     lines += [f"  - {fault}" for fault in faults[:_LISTED]]
     if len(faults) > _LISTED:
-        lines.append(f"  and {len(faults) - _LISTED} more, which `edgevand dataset check {dataset.root}` lists")
+        command = f"edgevand dataset check {shlex.quote(str(dataset.root))}"
+        lines.append(f"  and {len(faults) - _LISTED} more, which `{command}` lists")
     return "\n".join(lines)
 
 

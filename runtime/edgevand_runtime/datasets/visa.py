@@ -70,13 +70,16 @@ def read_split(root: Path) -> Split:
         raise BadInputError(f"expected {root / SPLIT_FILE} to begin with {','.join(_HEADER)}, found {found}; {remedy}")
     split = Split()
     for number, cells in enumerate(lines, 2):
-        if len(cells) == len(_HEADER):
+        fault = None
+        if cells and len(cells) != len(_HEADER):
+            fault = f"has {len(cells)} cells, expected {len(_HEADER)}"
+        elif cells and ({"/", "\\"} & set(cells[0]) or not cells[0].strip(" .")):
+            fault = f"has the object {cells[0]!r}, expected the name of a class"
+        elif cells:
             row = Row(number, *(cell.strip() for cell in cells))
             split.classes.setdefault(row.name, []).append(row)
-        elif cells:
-            split.faults.append(
-                f"line {number} of {_NAME} has {len(cells)} cells, expected {len(_HEADER)}; correct it or {remedy}"
-            )
+        if fault is not None:
+            split.faults.append(f"line {number} of {_NAME} {fault}; correct it or {remedy}")
     if not split.classes:
         raise BadInputError(f"expected {root / SPLIT_FILE} to list images, found none; {remedy}")
     return split

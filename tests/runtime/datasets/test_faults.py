@@ -183,6 +183,8 @@ GOOD_LINE = "key,train,normal,key/Data/Images/Normal/0000.JPG,"
     ("cells", "fault"),
     [
         ("key,train,normal", "line 2 of split_csv/1cls.csv has 3 cells, expected 5; correct it or copy"),
+        ("../key" + GOOD_LINE[3:], "has the object '../key', expected the name of a class"),
+        (GOOD_LINE[3:], "has the object '', expected the name of a class"),
         (GOOD_LINE.replace("train", "val"), "has the split 'val', expected train or test"),
         (GOOD_LINE.replace("normal", "good"), "has the label 'good', expected normal or anomaly"),
         ("key,train,normal,,", "names no image, expected one"),

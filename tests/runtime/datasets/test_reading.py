@@ -194,6 +194,15 @@ def test_what_is_no_dataset_is_refused_with_what_is_there(tmp_path: Path, pictur
             open_dataset(tmp_path, layout)
 
 
+def test_a_folder_of_tests_without_normal_images_is_told_what_it_lacks(
+    tmp_path: Path, picture: Callable[..., Path]
+) -> None:
+    picture(tmp_path / "test/bent/0.png")
+    assert detect(tmp_path) == "folder"
+    with pytest.raises(BadInputError, match="expected normal images in train/good, found no such folder; put them"):
+        open_dataset(tmp_path)
+
+
 def test_a_dataset_one_folder_further_down_is_pointed_at(drawn: dict[str, Path], tmp_path: Path) -> None:
     shutil.copytree(drawn["visa"], tmp_path / "unpacked" / "VisA")
     with pytest.raises(BadInputError, match=r"found none; give its sub-folder .*unpacked/VisA$"):
