@@ -110,6 +110,14 @@ def test_ticks_lie_on_their_axis_and_differ(low: float, width: float) -> None:
     places = [tick.at for tick in drawn.x_ticks]
     assert places == sorted(set(places))
     assert all(BOX.x[0] - 0.1 <= place <= BOX.x[1] + 0.1 for place in places)
-    if width > 1e-3 * abs(low):
-        labels = [tick.label for tick in drawn.x_ticks]
-        assert len(set(labels)) == len(labels) >= 2
+    labels = [tick.label for tick in drawn.x_ticks]
+    assert len(set(labels)) == len(labels) >= 2
+    values = np.array(labels, float)
+    slope = (places[-1] - places[0]) / (values[-1] - values[0])
+    assert places == pytest.approx(places[0] + slope * (values - values[0]), abs=0.15)
+
+
+def test_scores_that_are_all_but_equal_have_a_scale_that_can_be_read() -> None:
+    drawn = draw_histogram([1.0, 1.0 + 1e-6], [5], [5], None)
+    assert drawn is not None
+    assert all(len(tick.label) <= 5 for tick in drawn.x_ticks)

@@ -7,6 +7,7 @@ colour comes from its style sheet (light, dark and print).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,9 @@ __all__ = ["BOX", "Box", "Chart", "Histogram", "Line", "Tick", "draw_curves", "d
 
 _FINEST = 0.15
 """Points nearer than this (units of the view box) to the line without them are left out: nobody could see them."""
+
+_NARROWEST = 0.02
+"""Width of a histogram's axis, at least, as a share of the values on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +157,11 @@ def draw_histogram(
     if threshold is not None:
         margin = 0.04 * (high - low)
         low, high = min(low, threshold - margin), max(high, threshold + margin)
+    widest = max(abs(low), abs(high))
+    if high - low < _NARROWEST * widest:  # scores that are all but equal: a scale that can still be read
+        low, high = low - _NARROWEST * widest / 2, high + _NARROWEST * widest / 2
     shares = [each / max(1.0, float(each.sum())) for each in counts]
-    y_values = _nice(0, max(float(each.max()) for each in shares), 3)
+    y_values = _nice(0, max(float(each.max()) for each in shares), 3, cover=True)
     top = float(y_values[-1])
     x = _scale(np.repeat(bounds, 2), low, high, box.x)
     outlines = [
@@ -211,19 +218,19 @@ def _ticks(
     """Marks at the values, labelled as numbers or as percentages."""
     factor = 100 if percent else 1
     step = float(values[1] - values[0]) * factor if len(values) > 1 else 1.0
-    digits = max(0, int(np.ceil(-np.log10(step) - 1e-9)))
+    digits = max(0, -int(Decimal(f"{step:.2g}").normalize().as_tuple().exponent))
     return tuple(
         Tick(_round(_scale(float(value), *span, onto)), f"{float(value) * factor + 0.0:.{digits}f}") for value in values
     )
 
 
-def _nice(low: float, high: float, about: int) -> NDArray[np.float64]:
-    """Round values from ``low`` to ``high``, about so many; those of a scale from 0 on reach up to ``high``."""
+def _nice(low: float, high: float, about: int, *, cover: bool = False) -> NDArray[np.float64]:
+    """Round values within ``low`` and ``high``, about so many; with ``cover`` the last one is at ``high`` or above."""
     rough = (high - low) / about
     power = 10 ** np.floor(np.log10(rough))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * (1 - 1e-9))
     first = np.ceil(low / step - 1e-9)
-    last = np.ceil(high / step - 1e-9) if low == 0 else np.floor(high / step + 1e-9)
+    last = np.ceil(high / step - 1e-9) if cover else np.floor(high / step + 1e-9)
     values: NDArray[np.float64] = np.arange(first, last + 1) * step
     return values
 
@@ -247,11 +254,8 @@ def _visible(points: NDArray[np.float64]) -> NDArray[np.bool_]:
             continue
         along = points[last] - points[first]
         offset = points[first + 1 : last] - points[first]
-        length = float(np.hypot(*along))
-        if length == 0:
-            distance = np.hypot(offset[:, 0], offset[:, 1])
-        else:
-            distance = np.abs(along[0] * offset[:, 1] - along[1] * offset[:, 0]) / length
+        share = np.clip(offset @ along / max(float(along @ along), 1e-12), 0, 1)
+        distance = np.hypot(*(offset - share[:, None] * along).T)
         furthest = int(np.argmax(distance))
         if distance[furthest] > _FINEST:
             middle = first + 1 + furthest
