@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
@@ -46,6 +46,7 @@ def arrays(pairs: list[tuple[bool, int]]) -> tuple[NDArray, NDArray]:
     return np.array([label for label, _ in pairs]), np.array([score for _, score in pairs])
 
 
+@settings(deadline=None)
 @given(PAIRS)
 def test_the_metrics_are_those_of_scikit_learn_on_any_labels_with_many_ties(pairs: list[tuple[bool, int]]) -> None:
     """Scores are drawn from seven values, so nearly every case holds ties across the classes."""
@@ -58,6 +59,7 @@ def test_the_metrics_are_those_of_scikit_learn_on_any_labels_with_many_ties(pair
         assert f1_max(labels, scores) == pytest.approx(sklearn_f1_max(labels, scores), abs=1e-12)
 
 
+@settings(deadline=None)
 @given(BOTH)
 def test_the_metrics_are_those_of_their_definitions(pairs: list[tuple[bool, int]]) -> None:
     labels, scores = arrays(pairs)
@@ -93,6 +95,7 @@ def test_average_precision_and_f1_max_of_three_images_are_those_worked_by_hand()
     assert f1_max([1, 0, 1], [3, 2, 1]) == pytest.approx(0.8)
 
 
+@settings(deadline=None)
 @given(BOTH, st.randoms(use_true_random=False))
 def test_neither_the_order_of_images_nor_a_growing_transformation_changes_a_figure(
     pairs: list[tuple[bool, int]], random: object
@@ -106,6 +109,7 @@ def test_neither_the_order_of_images_nor_a_growing_transformation_changes_a_figu
     assert image_metrics(labels, np.exp(scores / 2) - 5).values == expected.values
 
 
+@settings(deadline=None)
 @given(BOTH)
 def test_a_tie_counts_half(pairs: list[tuple[bool, int]]) -> None:
     """The area lies midway between all ties won and all ties lost."""
@@ -183,6 +187,7 @@ def test_the_trivial_f1_of_the_loco_categories_is_the_known_one(good: int, anoma
     assert f1_trivial([0] * good + [1] * anomalous) == pytest.approx(percent / 100, abs=5e-4)
 
 
+@settings(deadline=None)
 @given(BOTH)
 def test_the_trivial_f1_is_that_of_equal_scores_and_no_f1_max_is_lower(pairs: list[tuple[bool, int]]) -> None:
     labels, scores = arrays(pairs)
@@ -193,6 +198,7 @@ def test_the_trivial_f1_is_that_of_equal_scores_and_no_f1_max_is_lower(pairs: li
     assert best >= trivial - 1e-12
 
 
+@settings(deadline=None)
 @given(BOTH)
 def test_the_area_under_the_whole_roc_curve_is_the_auroc(pairs: list[tuple[bool, int]]) -> None:
     labels, scores = arrays(pairs)

@@ -8,6 +8,7 @@ Every function returns None where its figure is not defined (one class only, no 
 from __future__ import annotations
 
 from edgevand_runtime.metrics.binary import (
+    IMAGE_NAMES,
     auroc,
     average_precision,
     f1_max,
@@ -16,12 +17,22 @@ from edgevand_runtime.metrics.binary import (
     roc_curve,
 )
 from edgevand_runtime.metrics.figures import Figures
-from edgevand_runtime.metrics.pixels import PixelRanking, pixel_metrics, pro, pro_curve, pro_released, rank_pixels
+from edgevand_runtime.metrics.pixels import (
+    PIXEL_NAMES,
+    PixelRanking,
+    pixel_metrics,
+    pro,
+    pro_curve,
+    pro_released,
+    rank_pixels,
+)
 from edgevand_runtime.metrics.spro import SPRO_LIMITS, SproDefect, saturation_area, spro, spro_metrics
 from edgevand_runtime.metrics.streamed import StreamedFigures, StreamedPixelMetrics
 from edgevand_runtime.metrics.summary import Aufc, aufc, harmonic_mean, vand_score
 
 __all__ = [
+    "IMAGE_NAMES",
+    "PIXEL_NAMES",
     "SPRO_LIMITS",
     "Aufc",
     "Figures",

@@ -17,7 +17,7 @@ from edgevand_runtime.metrics.steps import Steps, area, curve, distinct, highest
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["auroc", "average_precision", "f1_max", "f1_trivial", "image_metrics", "roc_curve"]
+__all__ = ["IMAGE_NAMES", "auroc", "average_precision", "f1_max", "f1_trivial", "image_metrics", "roc_curve"]
 
 IMAGE_NAMES = ("image_auroc", "image_ap", "image_f1_max", "image_f1_trivial")
 
