@@ -64,6 +64,8 @@ def dataset(
     check lists everything that is wrong and ends with exit code 2 if anything is. make writes into --output.
     """
     named = None if classes is None else tuple(name.strip() for name in classes.split(",") if name.strip())
+    if named == ():
+        raise UsageError("expected names of classes after --classes, found none; leave it out for all")
     if action == "make":
         if folder is not None:
             raise UsageError(f"expected no folder after make, found {folder}; write -o {folder}")

@@ -95,6 +95,10 @@ def test_what_is_no_dataset_is_told_as_json_too(tmp_path: Path, capsys: pytest.C
             "expected --headers-only with check, found it with",
         ),
         (("check",), "expected the folder of a dataset to check, found none; write `edgevand dataset check DIR`"),
+        (
+            ("check", "x", "--classes", ","),
+            "expected names of classes after --classes, found none; leave it out for all",
+        ),
         (("check", "x", "--seed", "1"), "expected --seed with make, found it with check; leave it out"),
         (("check", "x", "--output", "y"), "expected --output with make, found it with check; leave it out"),
         (("break", "x"), "'break' is not one of 'make', 'check'"),

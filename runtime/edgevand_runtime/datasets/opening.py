@@ -164,6 +164,8 @@ def _chosen(
         raise BadInputError(
             f"expected folders of classes with train and test in {root}, found none; check the path and the layout"
         )
+    if classes is not None and not classes:
+        raise UsageError(f"expected classes among {', '.join(sorted(readers))}, found none; name at least one")
     unknown = [name for name in classes or () if name not in readers]
     if unknown:
         raise UsageError(

@@ -174,6 +174,8 @@ def test_only_the_classes_that_are_wanted_are_read_and_judged(copy: Callable[[st
         open_dataset(root)
     with pytest.raises(UsageError, match="expected classes among bracket, fabric, gear, found 'geer'; check"):
         open_dataset(root, classes=["gear", "geer"])
+    with pytest.raises(UsageError, match="expected classes among bracket, fabric, gear, found none; name at least"):
+        open_dataset(root, classes=[])
 
 
 def test_what_is_no_dataset_is_refused_with_what_is_there(tmp_path: Path, picture: Callable[..., Path]) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from edgevand.errors import UsageError
 from edgevand_runtime.datasets.making.view import View, moved, together
 from edgevand_runtime.drawn.catalogue import CATALOGUE
 from edgevand_runtime.drawn.defects import Change, defects_of, plan
@@ -36,6 +37,7 @@ _GROUNDS = ("5a5f63", "26282b", "8a8d90", "c9c6be", "3d4a55", "6a5a48", "e6e4de"
 _FAMILY = 0xDA7A  # designs other than those that ``drawn.catalogue`` makes of the same seed
 _DESIGN, _POSE, _DEFECT, _SENSOR, _KINDS = range(5)
 _LEAST_AREA = 1 / 4000  # of the picture: what shows on fewer pixels is planned anew
+_LEAST_PIXELS = 4
 _TRIES = 12
 _SCALE = 0.39  # of the shorter side of an object's cell, for one part unit
 
@@ -132,11 +134,21 @@ class Camera:
         Args:
             index: which.
             kind: of ``LOGICAL``; ``pieces`` must not be empty.
+
+        Raises:
+            UsageError: none of the pieces is large enough to be seen in this picture.
         """
         view, rng = self._view(index), self._dice(index, _DEFECT)
-        piece = int(rng.choice(list(self.pieces())))
-        whole, lacking = view.picture({}), view.picture({0: (self._blueprint, Change(without=piece))})
-        gap = truth_mask(whole, lacking)
+        whole = view.picture({})
+        for piece in map(int, rng.permutation(list(self.pieces()))):
+            lacking = view.picture({0: (self._blueprint, Change(without=piece))})
+            gap = truth_mask(whole, lacking)
+            if _shows(gap):
+                break
+        else:
+            raise UsageError(
+                f"expected pieces of {self._blueprint.name} to be seen, found them too small; raise --size"
+            )
         missing = Mark(f"missing_{piece}", _widened(gap))
         if kind == "missing":
             return Shot(self._expose(lacking, index), (missing,))
@@ -203,7 +215,7 @@ class Camera:
 
 def _shows(mask: NDArray[np.uint8]) -> bool:
     """Whether a defect can be seen."""
-    return int(np.count_nonzero(mask)) >= _LEAST_AREA * mask.size
+    return int(np.count_nonzero(mask)) >= max(_LEAST_PIXELS, _LEAST_AREA * mask.size)
 
 
 def _widened(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
