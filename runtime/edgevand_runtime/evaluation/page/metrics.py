@@ -18,6 +18,9 @@ _GROUPS = {
         "image_ap": "AP",
         "image_f1_max": "F1-max",
         "image_f1_trivial": "F1 trivial",
+        "image_auroc_structural": "AUROC structural",
+        "image_auroc_logical": "AUROC logical",
+        "image_auroc_kinds": "AUROC mean of both",
     },
     "Pixel": {
         "pixel_auroc": "AUROC",
