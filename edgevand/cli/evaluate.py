@@ -122,7 +122,7 @@ def evaluate(
         engine.close()
     if as_json:
         print_json(report)
-    else:
+    elif not quiet:
         _print_report(report, output)
     failed = len(report["failures"])
     if failed:

@@ -205,9 +205,9 @@ def _remarks(report: Mapping[str, Any]) -> list[str]:
         for name, reason in row["undefined"].items():
             if name in _NAMES and name != "vand_score":
                 names, where = reasons.setdefault(reason, ({}, {}))
-                names[name] = where[f"{row['class']} with {row['shots']} shots"] = None
+                names[name] = where[row["class"]] = None
     for reason, (names, where) in list(reasons.items())[:_REASONS_SHOWN]:
-        place = ", ".join(where) if len(where) <= _PLACES_SHOWN else f"{len(where)} sets of rows"
+        place = ", ".join(where) if len(where) <= _PLACES_SHOWN else f"{len(where)} classes"
         found.append(f"undefined: {', '.join(names)}: {reason.rstrip('.')} ({place})")
     if len(reasons) > _REASONS_SHOWN:
         found.append("and more undefined figures; report.json has every reason")

@@ -112,7 +112,10 @@ def evaluate(  # noqa: PLR0913 - by name
         text_for(bundle, dataset_class.name, options)
     identity = _identity(dataset, bundle, options)
     if resume and (target / "report.json").exists() and not (target / ".work").exists():
-        return _finished(target, identity)
+        report = _finished(target, identity)
+        if html and not (target / "report.html").exists():
+            _write_page(target, report)
+        return report
     with Work(target, identity, resume=resume) as work:
         progress = _Progress(dataset, options, told)
         documents = []
