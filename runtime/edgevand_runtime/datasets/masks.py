@@ -6,6 +6,8 @@ LOCO AD (saturation).
 
 from __future__ import annotations
 
+import struct
+import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["header_size", "mask_at", "mask_values", "read_defects", "read_mask", "saturation"]
 
 # What Pillow raises on damaged files.
-_BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, Image.DecompressionBombError)
+_BROKEN = (
+    *(OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError),
+    *(struct.error, zlib.error, Image.DecompressionBombError),
+)
 _ORIENTATION = 0x0112
 _SIDEWAYS = frozenset({5, 6, 7, 8})
 _HALF = 127  # of 255: values above are more than one half

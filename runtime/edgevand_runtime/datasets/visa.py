@@ -73,7 +73,7 @@ def read_split(root: Path) -> Split:
         fault = None
         if cells and len(cells) != len(_HEADER):
             fault = f"has {len(cells)} cells, expected {len(_HEADER)}"
-        elif cells and ({"/", "\\"} & set(cells[0]) or not cells[0].strip(" .")):
+        elif cells and not _is_name(cells[0]):
             fault = f"has the object {cells[0]!r}, expected the name of a class"
         elif cells:
             row = Row(number, *(cell.strip() for cell in cells))
@@ -114,6 +114,19 @@ def read_class(name: str, rows: Iterable[Row], root: Path, faults: list[str]) ->
     return DatasetClass(name, tuple(samples["train"]), (), tuple(samples["test"]))
 
 
+def _is_name(cell: str) -> bool:
+    """Whether this can be the folder of a class in the dataset."""
+    return cell.isprintable() and bool(cell.strip(" .")) and not {"/", "\\"} & set(cell)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file; also where its name is too long for one."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def _wrong_cell(row: Row) -> str | None:
     """What is wrong with the words of a line, for ``line N of … <this>``."""
     faults = {
@@ -133,7 +146,7 @@ def _wrong_path(row: Row, root: Path) -> str | None:
         pure = PurePosixPath(path)
         if pure.is_absolute() or ".." in pure.parts:
             return f"names {path!r}, expected a path that stays in the dataset"
-        if not (root / path).is_file():
+        if not _is_file(root / path):
             return f"names {path}, which is not there"
     return None
 

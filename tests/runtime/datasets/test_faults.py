@@ -195,6 +195,7 @@ GOOD_LINE = "key,train,normal,key/Data/Images/Normal/0000.JPG,"
         ),
         ("key,test,anomaly,key/Data/Images/Anomaly/000.JPG,", "no mask, expected one"),
         (GOOD_LINE.replace("0000", "9999"), "names key/Data/Images/Normal/9999.JPG, which is not there"),
+        (f"key,train,normal,{'x' * 5000}.JPG,", "which is not there"),
         ("key,train,normal,../key/0000.JPG,", "names '../key/0000.JPG', expected a path that stays in the dataset"),
         ("key,train,normal,/etc/hostname,", "names '/etc/hostname', expected a path that stays in the dataset"),
     ],
