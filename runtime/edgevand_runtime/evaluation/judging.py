@@ -12,20 +12,20 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from edgevand.errors import BadInputError
-from edgevand_runtime.datasets import mask_at, read_mask
+from edgevand_runtime.datasets import mask_at, read_defects, read_mask
 from edgevand_runtime.evaluation.map_file import MapFile
 from edgevand_runtime.pipeline import ahead
 from edgevand_runtime.preprocess import load_image
 from edgevand_runtime.sources.base import new_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgevand_runtime.datasets import Sample
+    from edgevand_runtime.datasets import DatasetClass, Sample
     from edgevand_runtime.detector import Detector
     from edgevand_runtime.engines import EncoderOutput
     from edgevand_runtime.evaluation.cases import Case
@@ -82,7 +82,7 @@ class _Read:
 
 def judge(
     cases: Sequence[Case],
-    samples: Sequence[Sample],
+    dataset_class: DatasetClass,
     folder: Path,
     *,
     batch: int,
@@ -93,7 +93,7 @@ def judge(
 
     Args:
         cases: the rows to be, all with the same text.
-        samples: the test pictures.
+        dataset_class: whose test pictures are judged.
         folder: where the maps are written.
         batch: pictures that go through the encoder together.
         failed: called with every picture that cannot be read, and why.
@@ -111,7 +111,7 @@ def judge(
     size = (image.height, image.width)
     with ExitStack() as stack:
         files = [stack.enter_context(closing(MapFile(folder / f"{n}.f32", size))) for n in range(len(working))]
-        read = ahead(_read(detector, samples, size, batch, failed, told), _DEPTH)
+        read = ahead(_read(detector, dataset_class, size, batch, failed, told), _DEPTH)
         encoded = stack.enter_context(closing(ahead(_encode(detector, read), _DEPTH)))
         for item, outputs, busy in encoded:
             for (row, scorer), file in zip(working, files, strict=True):
@@ -123,7 +123,7 @@ def judge(
 
 def _read(
     detector: Detector,
-    samples: Iterable[Sample],
+    dataset_class: DatasetClass,
     size: tuple[int, int],
     batch: int,
     failed: Callable[[Sample, str], None],
@@ -132,11 +132,11 @@ def _read(
     """Read and preprocess pictures and masks; runs in a thread."""
     held: list[tuple[Picture, Frame, NDArray[np.float32]]] = []
     busy = 0.0
-    for index, sample in enumerate(samples):
+    for index, sample in enumerate(dataset_class.test):
         told()
         try:
             frame = new_frame(load_image(sample.image), index, str(sample.image))
-            picture = Picture(sample, frame.size, _mask(sample, frame.size, size))
+            picture = Picture(sample, frame.size, _mask(sample, dataset_class, frame.size, size))
         except BadInputError as error:
             failed(sample, str(error))
             continue
@@ -155,8 +155,12 @@ def _batch(held: Sequence[tuple[Picture, Frame, NDArray[np.float32]]], busy: flo
     return _Read(pictures, frames, tensors, busy)
 
 
-def _mask(sample: Sample, frame_size: tuple[int, int], size: tuple[int, int]) -> NDArray[np.bool_] | None:
-    """The picture's mask at the bundle's image size."""
+def _mask(
+    sample: Sample, dataset_class: DatasetClass, frame_size: tuple[int, int], size: tuple[int, int]
+) -> NDArray[np.bool_] | None:
+    """The picture's mask at the bundle's image size; what sPRO will read later is tried here, where it may fail."""
+    if dataset_class.defects:
+        read_defects(sample, dataset_class.defects)
     return mask_at(read_mask(sample, (frame_size[1], frame_size[0])), size) if sample.masks else None
 
 

@@ -89,11 +89,7 @@ def make_row(
         "shots": case.shots,
         "seed": case.seed,
         "enrolled": [sample.name for sample in case.enrolled],
-        "images": {
-            "normal": int(np.count_nonzero(~anomalous)),
-            "anomalous": int(np.count_nonzero(anomalous)),
-            "unreadable": unreadable,
-        },
+        "images": {**_counts(dataset_class, judged), "unreadable": unreadable},
         "metrics": metrics.values,
         "undefined": metrics.reasons,
         "latency_ms": _latency(judged),
@@ -105,6 +101,13 @@ def make_row(
         ),
         "scores": _every_score(judged, scores),
     }
+
+
+def _counts(dataset_class: DatasetClass, judged: Judged) -> dict[str, int]:
+    """Normal and anomalous pictures that were judged; of a row that could not judge, those that were there."""
+    samples = [picture.sample for picture in judged.pictures] if judged.case.detector else dataset_class.test
+    anomalous = sum(sample.anomalous for sample in samples)
+    return {"normal": len(samples) - anomalous, "anomalous": anomalous}
 
 
 def _image(

@@ -201,7 +201,7 @@ class _ClassRun:
         with work.maps() as folder:
             judged = judge(
                 cases,
-                self._class.test,
+                self._class,
                 folder,
                 batch=self._options.batch,
                 failed=self._failed,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -20,6 +22,7 @@ from edgevand_runtime.detector import Detector
 from edgevand_runtime.engines import open_engine
 from edgevand_runtime.enroll import EnrolOptions, enroll
 from edgevand_runtime.evaluation import EvaluateOptions, evaluate
+from edgevand_runtime.evaluation.map_file import MapFile
 from edgevand_runtime.score import ScoreOptions, ScoreRun
 from edgevand_runtime.sources import open_source
 from tests.runtime.evaluation.scenes import (
@@ -505,6 +508,63 @@ def naive_spro(
     inside = x <= limit
     x, y = np.append(x[inside], limit), np.append(y[inside], np.interp(limit, x, y))
     return float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2) / limit)
+
+
+def test_a_loco_mask_that_no_entry_explains_is_a_failure_of_its_picture_and_not_of_the_run(
+    plain: Bundle, tmp_path: Path
+) -> None:
+    root = make_loco(tmp_path / "loco")
+    path = root / "bag" / "ground_truth" / "logical_anomalies" / "001" / "001.png"
+    Image.fromarray(np.where(defect_mask() > 0, np.uint8(77), np.uint8(0))).save(path)
+    report = run(root, plain, tmp_path / "report", shots=(1,), seeds=(0,))
+    (failure,) = report["failures"]
+    assert failure["image"] == "bag/test/logical_anomalies/001.png"
+    assert "77" in failure["error"]
+    row = row_of(report, 1)
+    assert row["images"] == {"normal": 4, "anomalous": 3, "unreadable": 1}
+    assert row["metrics"]["spro_0.05"] is not None
+
+
+def test_without_training_frames_an_ordered_run_enrols_the_first_normal_test_frames_and_judges_the_others(
+    plain: Bundle, tmp_path: Path
+) -> None:
+    dataset = open_dataset(make_mvtec(tmp_path / "data", good=6))
+    (only,) = dataset.classes
+    dataset = replace(dataset, classes=(replace(only, train=()),))
+    engine = open_engine(plain, threads=1)
+    options = EvaluateOptions(shots=(1, 4), ordered=True)
+    report = evaluate(dataset, plain, engine, tmp_path / "report", options, html=False)
+    assert row_of(report, 4)["enrolled"] == [f"bolt/test/good/{number:03d}.png" for number in range(4)]
+    judged = [entry["image"] for entry in row_of(report, 4)["scores"] if not entry["anomalous"]]
+    assert judged == ["bolt/test/good/004.png", "bolt/test/good/005.png"]
+    assert [row_of(report, shots)["images"]["normal"] for shots in (1, 4)] == [5, 2]
+
+
+def test_a_full_disk_ends_the_run_with_a_sentence_and_what_is_finished_stays(
+    plain: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_mvtec(tmp_path / "data", ("bolt", "nut"))
+    written: list[int] = []
+    append = MapFile.append
+
+    def until_full(self: MapFile, raw_map: NDArray[np.float32]) -> None:
+        written.append(1)
+        if len(written) > 10:
+            monkeypatch.setattr(self, "_file", Full())
+        append(self, raw_map)
+
+    class Full:
+        def write(self, data: memoryview) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(MapFile, "append", until_full)
+    with pytest.raises(OutputError, match="the disk is full"):
+        run(root, plain, tmp_path / "report", shots=(1,), seeds=(0,))
+    assert [path.name for path in (tmp_path / "report" / ".work" / "classes").iterdir()] == ["0000.json"]
+    assert not (tmp_path / "report" / ".work" / "maps").exists()
 
 
 def test_aufc_is_there_with_one_two_four_and_eight_shots(plain: Bundle, tmp_path: Path) -> None:
