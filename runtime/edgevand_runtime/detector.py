@@ -43,7 +43,7 @@ __all__ = ["Detector", "choose_text", "roi_at_image_size"]
 class Detector:
     """Scores frames with one bundle and, where enrolled, one bank."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - as of open, by name
         self,
         bundle: Bundle,
         engine: Engine,
@@ -53,6 +53,7 @@ class Detector:
         text_file: Path | None = None,
         threshold: float | None = None,
         camera: str | None = None,
+        memory: MemoryBank | None = None,
     ) -> None:
         """Bring bundle, engine and bank together; ``Detector.open`` opens the engine as well.
 
@@ -64,6 +65,7 @@ class Detector:
             text_file: embeddings made later by ``edgevand export --text-only``.
             threshold: on the raw score, set by hand; replaces the bank's.
             camera: name that results carry.
+            memory: the search over the bank's features, where it shares its work with that of another bank.
 
         Raises:
             UsageError: an object that bundle, file or bank do not have, or nothing to score with.
@@ -73,9 +75,9 @@ class Detector:
         self.engine = engine
         self.camera = camera
         manifest = bundle.manifest
-        self.memory = (
-            None if bank is None else MemoryBank([bank.features[f"tokens_{s.index}"] for s in manifest.stages])
-        )
+        self.memory = memory
+        if memory is None and bank is not None:
+            self.memory = MemoryBank([bank.features[f"tokens_{stage.index}"] for stage in manifest.stages])
         self.object_name, self._text = _text_of(bundle, bank, object_name, text_file)
         if self.memory is None and self._text is None:
             message = (

@@ -46,13 +46,22 @@ class NearestPatch(NamedTuple):
 class MemoryBank:
     """Patch tokens of F frames with A augmented copies each, for every stage."""
 
-    def __init__(self, tokens: Sequence[NDArray[np.float32] | NDArray[np.float16]]) -> None:
+    def __init__(
+        self, tokens: Sequence[NDArray[np.float32] | NDArray[np.float16]], smaller: MemoryBank | None = None
+    ) -> None:
         """Take the tokens in.
 
         Args:
             tokens: for each stage (F, 1 + A, P, C) unit vectors; half precision is widened once, here.
+            smaller: a bank of the first of these frames that is searched for the same queries (an evaluation with
+                several numbers of shots): only the other frames are searched then, and its distances taken over.
         """
         self._tokens = [np.ascontiguousarray(stage, dtype=np.float32) for stage in tokens]
+        self._smaller = smaller
+        self._is_shared = False
+        self._found: tuple[Sequence[NDArray[np.float32]], list[NDArray[np.float32]]] | None = None
+        if smaller is not None:
+            smaller._is_shared = True  # noqa: SLF001 - of the same class
 
     @property
     def frames(self) -> int:
@@ -68,11 +77,18 @@ class MemoryBank:
         Returns:
             For each stage (N, P) float32 in [0, 2].
         """
+        if self._found is not None and self._found[0] is queries:
+            return self._found[1]
+        first = 0 if self._smaller is None else self._smaller.frames
         found = []
         for stage, query in zip(self._tokens, queries, strict=True):
             rows = query.reshape(-1, query.shape[-1])
-            nearest = _largest_cosine(rows, stage.reshape(-1, stage.shape[-1]))
+            nearest = _largest_cosine(rows, stage[first:].reshape(-1, stage.shape[-1]))
             found.append((1.0 - nearest).reshape(query.shape[:2]))
+        if self._smaller is not None:
+            found = [np.minimum(*pair) for pair in zip(found, self._smaller.distances(queries), strict=True)]
+        if self._is_shared:
+            self._found = queries, found
         return found
 
     def leave_out(self, groups: Sequence[int]) -> list[NDArray[np.float32]]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics.pairwise import cosine_similarity
 
+from edgevand_runtime import memory as memory_module
 from edgevand_runtime.memory import MemoryBank
 
 if TYPE_CHECKING:
@@ -74,3 +75,32 @@ def test_half_precision_tokens_are_searched_in_single_precision(tokens: list[NDA
             axis=1
         )
         np.testing.assert_allclose(found[0], expected, atol=1e-6)
+
+
+def test_a_bank_grown_from_a_smaller_one_finds_the_same_and_searches_only_the_further_frames(
+    tokens: list[NDArray[np.float32]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[int] = []
+    plain = memory_module._largest_cosine
+
+    def counted(rows: NDArray[np.float32], bank: NDArray[np.float32]) -> NDArray[np.float32]:
+        searched.append(len(bank))
+        return plain(rows, bank)
+
+    expected = [MemoryBank([stage[:frames] for stage in tokens]) for frames in (1, 3, 5)]
+    grown: list[MemoryBank] = []
+    for frames in (1, 3, 5):
+        grown.append(MemoryBank([stage[:frames] for stage in tokens], grown[-1] if grown else None))
+    for seed in (20, 40):
+        queries = [unit((2, patches, width), seed + patches) for patches, width in STAGES]
+        monkeypatch.setattr(memory_module, "_largest_cosine", counted)
+        found = [bank.distances(queries) for bank in grown]
+        monkeypatch.setattr(memory_module, "_largest_cosine", plain)
+        for ours, theirs in zip(found, expected, strict=True):
+            for stage, other in zip(ours, theirs.distances(queries), strict=True):
+                np.testing.assert_allclose(stage, other, atol=1e-6)
+    per_frame = COPIES * sum(patches for patches, _ in STAGES)
+    assert sum(searched) == 2 * FRAMES * per_frame
+    assert [bank.frames for bank in grown] == [1, 3, 5]
+    for stage, other in zip(grown[2].leave_out(range(5)), MemoryBank(tokens).leave_out(range(5)), strict=True):
+        np.testing.assert_array_equal(stage, other)

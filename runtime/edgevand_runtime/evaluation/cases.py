@@ -10,12 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from edgevand.errors import BadInputError, UsageError
 from edgevand_runtime.bank_writer import calibrated_bank
 from edgevand_runtime.detector import Detector, choose_text
 from edgevand_runtime.evaluation.draws import drawn_order, time_order
 from edgevand_runtime.features import Features, encode_frame, stack
 from edgevand_runtime.frame import iso_time
+from edgevand_runtime.memory import MemoryBank
 from edgevand_runtime.preprocess import load_image
 from edgevand_runtime.quality import Look, group_looks, look_at
 from edgevand_runtime.sources.base import new_frame
@@ -23,7 +26,6 @@ from edgevand_runtime.sources.base import new_frame
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from edgevand.bundle import Bundle
@@ -139,16 +141,11 @@ class CaseMaker:
 
     def cases(self) -> list[Case]:
         """Encode what is enrolled and make every case, in the order of shots, then seeds."""
-        options = self._options
-        made = []
-        draws = list(self._draws())
-        for shots in options.shots:
-            if shots == 0:
-                made.append(self._zero_shot())
-            else:
-                made += [self._few_shot(shots, seed, taken, features) for seed, taken, features in draws]
+        cases = [self._zero_shot()] if 0 in self._options.shots else []
+        for seed, taken, features in self._draws():
+            cases += self._few_shot(seed, taken, features)
         self._encoded = dict.fromkeys(self._encoded)  # the banks hold what they need
-        return made
+        return sorted(cases, key=lambda case: self._options.shots.index(case.shots))
 
     def _draws(self) -> Iterator[tuple[int, list[Sample], Features]]:
         """For each seed the frames of the largest bank and their features; smaller banks are views of its front."""
@@ -200,19 +197,26 @@ class CaseMaker:
         detector = Detector(self._bundle, self._engine, object_name=self.object_name, text_file=self._options.text_file)
         return Case(0, self._options.seeds[0], self.object_name, (), detector)
 
-    def _few_shot(self, shots: int, seed: int, taken: list[Sample], features: Features) -> Case:
-        if len(taken) < shots:
-            reason = f"only {len(taken)} of {shots} frames to enrol could be read"
-            return Case(shots, seed, self.object_name, tuple(taken), None, reason)
-        taken = taken[:shots]
-        encoded = [self._of(sample) for sample in taken]
-        first = {name: tensor[:shots] for name, tensor in features.items()}
-        if self._text is not None:
-            first["text"] = self._text
-        bank = calibrated_bank(
-            self._bundle, self._fields(encoded[0].frame), _records(encoded), first, self._options.false_alarm_rate
-        )
-        return Case(shots, seed, self.object_name, tuple(taken), Detector(self._bundle, self._engine, bank))
+    def _few_shot(self, seed: int, taken: list[Sample], features: Features) -> Iterator[Case]:
+        """The cases of one draw, the smallest bank first, each searching only what it has beyond the one before."""
+        stages = [f"tokens_{stage.index}" for stage in self._bundle.manifest.stages]
+        widened = [features[name].astype(np.float32, copy=False) for name in stages] if taken else []
+        memory: MemoryBank | None = None
+        for shots in sorted(set(self._options.shots) - {0}):
+            if len(taken) < shots:
+                reason = f"only {len(taken)} of {shots} frames to enrol could be read"
+                yield Case(shots, seed, self.object_name, tuple(taken), None, reason)
+                continue
+            first = {name: tensor[:shots] for name, tensor in features.items()}
+            if self._text is not None:
+                first["text"] = self._text
+            encoded = [self._of(sample) for sample in taken[:shots]]
+            bank = calibrated_bank(
+                self._bundle, self._fields(encoded[0].frame), _records(encoded), first, self._options.false_alarm_rate
+            )
+            memory = MemoryBank([stage[:shots] for stage in widened], memory)
+            detector = Detector(self._bundle, self._engine, bank, memory=memory)
+            yield Case(shots, seed, self.object_name, tuple(taken[:shots]), detector)
 
     def _fields(self, frame: Frame) -> dict[str, Any]:
         return {
