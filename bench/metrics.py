@@ -10,6 +10,7 @@ Both sides get the same drawn masks and maps. Their results are compared, so tha
 runs in a process of its own, which also gives its peak memory above the data. Besides: exact PRO, which comes with
 ours and which the baseline does not have, the same by streaming, and sPRO.
 
+    python bench/metrics.py                 # about five minutes, nearly all of them the baseline's
     python bench/metrics.py [--images 100] [--size 518] [--repeats 3]
 """
 
