@@ -38,7 +38,7 @@ _FAMILY = 0xDA7A  # designs other than those that ``drawn.catalogue`` makes of t
 _DESIGN, _POSE, _DEFECT, _SENSOR, _KINDS = range(5)
 _LEAST_AREA = 1 / 4000  # of the picture: what shows on fewer pixels is planned anew
 _LEAST_PIXELS = 4
-_TRIES = 12
+_TRIES = 50
 _SCALE = 0.39  # of the shorter side of an object's cell, for one part unit
 
 
@@ -107,6 +107,9 @@ class Camera:
         Args:
             index: which; with and without damage it has the same pose, light and noise.
             kinds: of ``self.kinds``, each once; all but the first leave the object its shape.
+
+        Raises:
+            UsageError: the damage is too small to be seen in this picture.
         """
         view, rng = self._view(index), self._dice(index, _DEFECT)
         place = int(rng.integers(len(view.poses)))
@@ -119,6 +122,8 @@ class Camera:
                 mask = truth_mask(whole, picture)
                 if _shows(mask):
                     break
+            else:
+                raise UsageError(self._unseen(kind))
             changes.append(change)
             marks.append(Mark(kind.replace(" ", "_"), mask))
         if len(changes) > 1:
@@ -136,7 +141,7 @@ class Camera:
             kind: of ``LOGICAL``; ``pieces`` must not be empty.
 
         Raises:
-            UsageError: none of the pieces is large enough to be seen in this picture.
+            UsageError: the pieces are too small to be seen in this picture.
         """
         view, rng = self._view(index), self._dice(index, _DEFECT)
         whole = view.picture({})
@@ -146,9 +151,7 @@ class Camera:
             if _shows(gap):
                 break
         else:
-            raise UsageError(
-                f"expected pieces of {self._blueprint.name} to be seen, found them too small; raise --size"
-            )
+            raise UsageError(self._unseen(kind))
         missing = Mark(f"missing_{piece}", _widened(gap))
         if kind == "missing":
             return Shot(self._expose(lacking, index), (missing,))
@@ -161,9 +164,15 @@ class Camera:
             mask = truth_mask(before, picture)
             if _shows(mask):
                 break
+        else:
+            raise UsageError(self._unseen(kind))
         additional = Mark(f"additional_{piece}", mask)
         marks = (missing, additional) if kind == "misplaced" else (additional,)
         return Shot(self._expose(picture, index), marks)
+
+    def _unseen(self, defect: str) -> str:
+        """The sentence for a defect that cannot be seen wherever it is drawn."""
+        return f"expected the defect {defect!r} of {self._blueprint.name} to be seen, found it too small; raise --size"
 
     def pieces(self) -> dict[int, int]:
         """The pieces that can be seen to be missing, and how many pixels of picture 0 show it."""
