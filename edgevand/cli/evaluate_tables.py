@@ -134,7 +134,9 @@ def _metrics_table(report: Mapping[str, Any], left_out: Sequence[str]) -> Table:
         published = [
             row
             for row in report["published"]
-            if row["class"] == entry["class"] and row["shots"] == entry["shots"] and set(names) & set(row["metrics"])
+            if row["class"] == entry["class"]
+            and (row["shots"] == entry["shots"] or (last and row["shots"] is None))
+            and set(names) & set(row["metrics"])
         ]
         table.add_row(
             entry["class"],
@@ -145,8 +147,8 @@ def _metrics_table(report: Mapping[str, Any], left_out: Sequence[str]) -> Table:
         for place, row in enumerate(published):
             values = [row["metrics"].get(name) for name in names]
             table.add_row(
-                f"  published: {row['source']}",
-                "",
+                f"  published: {row['source'].partition(' (')[0]}",
+                str(entry["shots"]) if row["shots"] is not None else "?",
                 *("" if value is None else _percent(value) for value in values),
                 style="dim",
                 end_section=last and place + 1 == len(published),

@@ -49,6 +49,20 @@ def test_the_report_is_written_and_the_tables_are_printed(
     assert "bolt" in (report / "report.html").read_text()
 
 
+def test_a_narrow_terminal_gets_fewer_columns_and_is_told_which_are_left_out(
+    bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes the output for a terminal
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "70")
+    root = make_mvtec(tmp_path / "data")
+    assert evaluate("--data", root, "--bundle", bundle, "--shots", "0", "--no-html", "-o", tmp_path / "report") == 0
+    out = capfd.readouterr().out
+    assert "left out for want of width: vand_score" in out
+    assert max(len(line) for line in out.splitlines() if "bolt" in line) <= 70
+    assert "\N{HORIZONTAL ELLIPSIS}" not in out
+
+
 def test_json_is_the_report_and_nothing_else_and_quiet_says_nothing(
     bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -125,11 +125,12 @@ def _differences(
 ) -> list[dict[str, Any]]:
     """Every metric that some pair has on both sides."""
     entries = []
-    for metric in dict.fromkeys(name for row, _ in pairs for name in row["metrics"]):
+    figures = [(_figures(row), _figures(other)) for row, other in pairs]
+    for metric in dict.fromkeys(name for one, _ in figures for name in one):
         known = [
-            (row["metrics"][metric], other["metrics"][metric])
-            for row, other in pairs
-            if row["metrics"][metric] is not None and other["metrics"].get(metric) is not None
+            (one[metric], other[metric])
+            for one, other in figures
+            if one.get(metric) is not None and other.get(metric) is not None
         ]
         if not known:
             continue
@@ -152,6 +153,13 @@ def _differences(
             }
         )
     return entries
+
+
+def _figures(row: Mapping[str, Any]) -> dict[str, float | None]:
+    """What is compared of a row: its metrics, but for the one that only the labels decide, and the threshold's rates."""
+    rates = row.get("calibration") or {}
+    metrics = {name: value for name, value in row["metrics"].items() if name != "image_f1_trivial"}
+    return {**metrics, **{name: rates.get(name) for name in ("false_alarm_rate", "detection_rate")}}
 
 
 def _interval(values: NDArray[np.float64]) -> list[float]:

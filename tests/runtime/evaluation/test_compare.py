@@ -28,6 +28,7 @@ def make_report(scores: dict[tuple[str, int, int], NDArray[np.float64]], labels:
                 "shots": shots,
                 "seed": seed,
                 "metrics": {"image_auroc": roc_auc_score(labels, values), "pro": float(values.mean()), "absent": None},
+                "calibration": {"false_alarm_rate": 0.25 * seed, "detection_rate": None},
                 "scores": [
                     {"image": f"{name}/{place}.png", "anomalous": bool(label), "used": float(value)}
                     for place, (label, value) in enumerate(zip(labels, values, strict=True))
@@ -65,7 +66,9 @@ def test_differences_are_means_over_the_pairs_of_rows() -> None:
         assert entry["difference"] == pytest.approx(np.mean(values[1]) - np.mean(values[0]))
         assert entry["rows"] == (8 if shots is None else 4)
         assert entry["images"] == 60
-    assert not [each for each in comparison["differences"] if each["metric"] == "absent"]
+    assert entry_of(comparison, 1, "false_alarm_rate")["a"] == 0.125
+    named = {each["metric"] for each in comparison["differences"]}
+    assert named == {"image_auroc", "pro", "false_alarm_rate"}
 
 
 def test_the_interval_over_rows_is_that_of_a_plain_bootstrap() -> None:

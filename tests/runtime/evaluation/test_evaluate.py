@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from edgevand.bank import Bank
     from edgevand.bundle import Bundle
 
 
@@ -75,7 +76,7 @@ def row_of(report: dict[str, Any], shots: int, seed: int = 0, name: str | None =
 
 def scored(
     root: Path, bundle: Bundle, row: dict[str, Any], folder: Path, object_name: str | None = None
-) -> tuple[list[dict[str, Any]], list[NDArray[np.float32]]]:
+) -> tuple[list[dict[str, Any]], list[NDArray[np.float32]], Bank | None]:
     """What enroll and score say of the same pictures, bank on the disk and all."""
     engine = open_engine(bundle, threads=1)
     bank = None
@@ -88,7 +89,7 @@ def scored(
     with Detector(bundle, engine, bank, object_name=object_name) as detector:
         paths = [str(root / entry["image"]) for entry in row["scores"]]
         lines = list(ScoreRun(detector, paths, ScoreOptions(maps=folder / "maps")).lines())
-    return lines, [np.load(line["map"]) for line in lines]
+    return lines, [np.load(line["map"]) for line in lines], bank
 
 
 def best_f1(labels: NDArray[Any], scores: NDArray[Any]) -> float:
@@ -100,7 +101,7 @@ def best_f1(labels: NDArray[Any], scores: NDArray[Any]) -> float:
 def test_every_figure_follows_from_scores_results_and_scikit_learn(whole: Bundle, tmp_path: Path, shots: int) -> None:
     root = make_mvtec(tmp_path / "data", bad=4)
     row = row_of(run(root, whole, tmp_path / "report", shots=(shots,), seeds=(1,)), shots, 1)
-    lines, maps = scored(root, whole, row, tmp_path, "bolt")
+    lines, maps, bank = scored(root, whole, row, tmp_path, "bolt")
     assert row["object"] == "bolt"
     labels = np.array([entry["anomalous"] for entry in row["scores"]])
     assert labels.tolist() == [False] * 4 + [True] * 4
@@ -127,7 +128,10 @@ def test_every_figure_follows_from_scores_results_and_scikit_learn(whole: Bundle
     else:
         alarms = sum(line["anomalous"] for line, label in zip(lines, labels, strict=True) if not label)
         hits = sum(line["anomalous"] for line, label in zip(lines, labels, strict=True) if label)
+        assert bank is not None
+        assert bank.record.calibration.image is not None
         assert (judged["kind"], judged["n"], judged["wanted"]) == ("extrapolated", 4, 0.01)
+        assert judged["threshold"] == pytest.approx(bank.record.calibration.image.threshold)
         assert (judged["false_alarms"], judged["false_alarm_rate"], judged["normals"]) == (alarms, alarms / 4, 4)
         assert (judged["detections"], judged["detection_rate"], judged["anomalies"]) == (hits, hits / 4, 4)
 
@@ -461,7 +465,7 @@ def test_loco_adds_each_kind_by_itself_and_spro_at_the_pictures_size(plain: Bund
     root = make_loco(tmp_path / "loco")
     row = row_of(run(root, plain, tmp_path / "report", shots=(4,), seeds=(0,)), 4)
     assert row["undefined"] == {}
-    lines, maps = scored(root, plain, row, tmp_path)
+    lines, maps, _ = scored(root, plain, row, tmp_path)
     scores = np.array([line["raw_score"] for line in lines])
     kinds = np.array([entry["kind"] for entry in row["scores"]])
     found = row["metrics"]
