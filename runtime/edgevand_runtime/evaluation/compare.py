@@ -156,7 +156,7 @@ def _differences(
 
 
 def _figures(row: Mapping[str, Any]) -> dict[str, float | None]:
-    """What is compared of a row: its metrics, but for the one that only the labels decide, and the threshold's rates."""
+    """What is compared of a row: its metrics, but for the one that only labels decide, and the threshold's rates."""
     rates = row.get("calibration") or {}
     metrics = {name: value for name, value in row["metrics"].items() if name != "image_f1_trivial"}
     return {**metrics, **{name: rates.get(name) for name in ("false_alarm_rate", "detection_rate")}}

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 __all__ = ["published_rows"]
 
 
-def published_rows(recognised: str | None) -> list[dict[str, Any]]:
-    """What is published about a dataset.
+def published_rows(recognised: str | None, classes: Collection[str]) -> list[dict[str, Any]]:
+    """What is published about the classes of a dataset; its means only where all its classes are among them.
 
     Args:
         recognised: ``MVTec AD``, ``VisA`` or ``MVTec LOCO``; None for any other.
+        classes: that were evaluated.
 
     Returns:
         Rows with ``source``, ``class`` (or ``mean``), ``shots`` (null where the source does not say), ``metrics``
@@ -22,8 +26,8 @@ def published_rows(recognised: str | None) -> list[dict[str, Any]]:
     if recognised is None:
         return []
     document = json.loads((files(__package__) / "published.json").read_text(encoding="utf-8"))
-    return [
-        {name: value for name, value in row.items() if name != "dataset"}
-        for row in document["rows"]
-        if row["dataset"] == recognised
-    ]
+    rows = [row for row in document["rows"] if row["dataset"] == recognised]
+    wanted = set(classes)
+    if wanted.issuperset({row["class"] for row in rows} - {"mean"}):
+        wanted.add("mean")
+    return [{name: value for name, value in row.items() if name != "dataset"} for row in rows if row["class"] in wanted]

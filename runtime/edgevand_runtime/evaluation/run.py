@@ -344,7 +344,7 @@ def _report(
         "summary": summarise(rows),
         "aufc": area,
         "aufc_reason": reason or None,
-        "published": published_rows(dataset.recognised),
+        "published": published_rows(dataset.recognised, [each.name for each in dataset.classes]),
         "worst": [entry for document in documents for entry in document["worst"]],
         "failures": [failure for document in documents for failure in document["failures"]],
         "work": [{"class": document["class"], **document["work"]} for document in documents],

@@ -23,6 +23,7 @@ from edgevand_runtime.engines import open_engine
 from edgevand_runtime.enroll import EnrolOptions, enroll
 from edgevand_runtime.evaluation import EvaluateOptions, evaluate
 from edgevand_runtime.evaluation.map_file import MapFile
+from edgevand_runtime.evaluation.published import published_rows
 from edgevand_runtime.score import ScoreOptions, ScoreRun
 from edgevand_runtime.sources import open_source
 from tests.runtime.evaluation.scenes import (
@@ -608,6 +609,17 @@ def test_a_recognised_dataset_has_the_published_rows_beside_the_measured_ones(pl
     assert rows["APRIL-GAN", "mean", 1]["image_auroc"] == 0.92
     assert rows["APRIL-GAN", "zipper", 0]["pro_released"] == 0.107
     assert rows["AnomalyDINO", "mean", 4] == {"image_auroc": 0.977}
+
+
+def test_published_means_stand_beside_means_over_the_same_classes_only() -> None:
+    assert published_rows(None, ["zipper"]) == []
+    rows = published_rows("MVTec AD", ["zipper", "wood"])
+    assert {row["class"] for row in rows} == {"zipper", "wood"}
+    loco = ["breakfast_box", "juice_bottle", "pushpins", "screw_bag", "splicing_connectors"]
+    rows = published_rows("MVTec LOCO", loco)
+    (mean,) = [row for row in rows if row["class"] == "mean" and row["source"].startswith("USTC")]
+    assert (mean["shots"], mean["metrics"]["image_f1_max"]) == (None, 0.785)
+    assert all(0 <= value <= 1 for row in rows for value in row["metrics"].values())
 
 
 def test_a_run_that_is_under_way_is_not_disturbed_by_another(plain: Bundle, tmp_path: Path) -> None:
