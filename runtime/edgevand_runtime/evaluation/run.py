@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import logging
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from edgevand_runtime.evaluation.options import EvaluateOptions
 
 __all__ = ["Step", "evaluate", "require_html"]
+
+_LOG = logging.getLogger(__name__)
 
 _WORKERS = 4
 """Most rows whose metrics are computed at once: each needs memory of its own."""
@@ -125,6 +128,10 @@ def evaluate(  # noqa: PLR0913 - by name
             if document is None:
                 run = _ClassRun(number, dataset_class, bundle, engine, options, progress)
                 document = run.document(work, loco=dataset.layout == "loco")
+                took = sum(document["work"]["seconds"].values())
+                _LOG.info("%s: %d rows in %.1f s", dataset_class.name, len(document["rows"]), took)
+            else:
+                _LOG.info("%s: finished before", dataset_class.name)
             progress.end()
             documents.append(document)
         report = _report(dataset, bundle, engine, options, identity, documents)

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from edgevand.errors import MissingDependencyError, OutputError, UsageError
 from edgevand_runtime.datasets import open_dataset
@@ -120,6 +120,11 @@ def test_every_figure_follows_from_scores_results_and_scikit_learn(whole: Bundle
     assert found["pixel_auroc"] == pytest.approx(roc_auc_score(truth, values), abs=1e-6)
     assert found["pixel_ap"] == pytest.approx(average_precision_score(truth, values), abs=1e-4)
     assert found["pixel_f1_max"] == pytest.approx(best_f1(truth, values), abs=1e-4)
+    false, true, _ = roc_curve(truth, values, drop_intermediate=False)
+    inside = false <= 0.3
+    false, true = np.append(false[inside], 0.3), np.append(true[inside], np.interp(0.3, false, true))
+    pro = np.sum(np.diff(false) * (true[1:] + true[:-1]) / 2) / 0.3  # the regions are alike, so overlap is recall
+    assert found["pro"] == pytest.approx(pro, abs=1e-4)
     vand = 2 * found["image_f1_max"] * found["pixel_f1_max"] / (found["image_f1_max"] + found["pixel_f1_max"])
     assert found["vand_score"] == pytest.approx(vand)
     assert [entry["called_anomalous"] for entry in row["scores"]] == [line["anomalous"] for line in lines]
