@@ -70,7 +70,7 @@ class LimitRecord(Record):
     """One calibrated quantity (methods.md (g)): y = ln(raw), location-scale, threshold in raw units."""
 
     mean: float
-    sd: float = Field(gt=0, description="standard deviation of y, floored at 0.05")
+    sd: float = Field(gt=0, description="scale of y: its standard deviation, moderated and floored (docs/enrolment.md)")
     threshold: float = Field(gt=0, description="raw value at which the calibrated score is 0.5")
 
 

@@ -4,13 +4,15 @@ A line has no labelled defects on its first day. Every enrolled frame is scored 
 (leave one frame out), and the threshold follows from those n scores at a wanted false-alarm rate R:
 
 - n >= ceil(1/R) - 1: the order statistic of rank ceil((1 - R)(n + 1)); conformal p-values exist.
-- n >= 4: Student's prediction limit on y = ln s, flagged ``extrapolated``; no p-value can reach R.
+- n >= 4: a prediction limit on y = ln s, flagged ``extrapolated``; no p-value can reach R. A handful of scores says
+  little of their own spread, so where scores are distances the variance is shrunk towards what is usual there.
 - less: no scale exists, nothing is calibrated and nothing is guessed.
 """
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -20,28 +22,40 @@ from edgevand.bank import CalibrationRecord, LimitRecord
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
 __all__ = [
     "MIN_GROUPS",
+    "PRIOR_DEGREES",
+    "PRIOR_SD",
     "SD_FLOOR",
     "calibrate",
     "calibrated_score",
     "frames_for_rate",
     "manual_limit",
+    "moderated_sd",
     "p_value",
     "promise",
     "student_quantile",
 ]
 
 MIN_GROUPS = 4
-"""Fewer independent frames give a prediction limit too wide to be of use (8.04 deviations at n = 3)."""
+"""Fewer independent frames say next to nothing of their own spread: the limit would be the prior's alone."""
 
 SD_FLOOR = 0.05
 """Floor of the deviation of y: near-identical frames would give a scale near 0 and a flood of alarms."""
+
+PRIOR_SD = 0.17
+"""Usual deviation of y among normal frames where raw scores are distances alone (docs/calibration.md)."""
+
+PRIOR_DEGREES = 4
+"""Degrees of freedom that the usual deviation counts for beside the n - 1 of the enrolled frames."""
 
 _SMALLEST = 1e-12
 """Raw scores are sums of distances and probabilities; rounding can put a perfect match just below 0."""
 
 
+@lru_cache
 def student_quantile(probability: float, degrees: int) -> float:
     """Quantile of Student's t distribution for a whole number of degrees of freedom.
 
@@ -79,19 +93,39 @@ def frames_for_rate(rate: float) -> int:
     return math.ceil(1 / rate - 1e-9) - 1
 
 
-def calibrate(image_scores: Sequence[float], map_scores: Sequence[float], rate: float) -> CalibrationRecord:
+def moderated_sd(y: NDArray[np.float64], degrees: int = PRIOR_DEGREES) -> float:
+    """Deviation of a small sample, its variance shrunk towards the usual one; at least ``SD_FLOOR``.
+
+    ``sqrt((d0 s0^2 + (n - 1) s^2) / (d0 + n - 1))`` with s0 = ``PRIOR_SD``: the posterior of a normal variance under a
+    scaled inverse chi-squared prior, with d0 + n - 1 degrees of freedom (Smyth 2004, "Linear models and empirical
+    Bayes methods", section 4).
+
+    Args:
+        y: (n,) logarithms of raw scores, n at least 2.
+        degrees: d0; 0 for no prior.
+    """
+    own = len(y) - 1
+    return max(math.sqrt((degrees * PRIOR_SD**2 + own * float(y.var(ddof=1))) / (degrees + own)), SD_FLOOR)
+
+
+def calibrate(
+    image_scores: Sequence[float], map_scores: Sequence[float], rate: float, *, distances: bool = True
+) -> CalibrationRecord:
     """Calibrate on leave-one-out scores of normal frames.
 
     Args:
         image_scores: raw image score of each independent frame.
         map_scores: maximum of the raw map of each, which calibrates the map's own threshold.
         rate: wanted false-alarm rate per frame, in (0, 1).
+        distances: raw scores are distances to the bank alone, whose spread from frame to frame is much the same
+            everywhere; sums with probabilities have no usual spread, and only their own frames count.
     """
     n = len(image_scores)
     kind: Literal["conformal", "extrapolated", "none"] = "conformal" if n >= frames_for_rate(rate) else "extrapolated"
     if n < MIN_GROUPS:
         kind = "none"
-    limits = [None if kind == "none" else _limit(scores, rate, kind) for scores in (image_scores, map_scores)]
+    degrees = PRIOR_DEGREES if distances else 0
+    limits = [None if kind == "none" else _limit(scores, rate, kind, degrees) for scores in (image_scores, map_scores)]
     return CalibrationRecord(
         kind=kind,
         false_alarm_rate=rate,
@@ -102,16 +136,20 @@ def calibrate(image_scores: Sequence[float], map_scores: Sequence[float], rate: 
     )
 
 
-def _limit(scores: Sequence[float], rate: float, kind: str) -> LimitRecord:
+def _limit(scores: Sequence[float], rate: float, kind: str, degrees: int) -> LimitRecord:
+    """Threshold at a wanted rate.
+
+    ``extrapolated``: mean + t(d0 + n - 1, 1 - R) sd sqrt(1 + 1/n) with the moderated sd: the predictive distribution of
+    one more y (Gelman et al., Bayesian Data Analysis, 3rd ed., section 3.3), which is Student's limit at d0 = 0.
+    """
     y = np.log(np.maximum(np.asarray(scores, np.float64), _SMALLEST))
     n = len(y)
-    mean = float(y.mean())
-    sd = max(float(y.std(ddof=1)), SD_FLOOR)
+    mean, sd = float(y.mean()), moderated_sd(y, degrees)
     if kind == "conformal":
         rank = math.ceil((1 - rate) * (n + 1) - 1e-9)
         limit = float(np.sort(y)[rank - 1])
     else:
-        limit = mean + student_quantile(1 - rate, n - 1) * sd * math.sqrt(1 + 1 / n)
+        limit = mean + student_quantile(1 - rate, degrees + n - 1) * sd * math.sqrt(1 + 1 / n)
     return LimitRecord(mean=mean, sd=sd, threshold=math.exp(limit))
 
 
@@ -148,6 +186,6 @@ def promise(calibration: CalibrationRecord) -> str:
             f"append {MIN_GROUPS - n} more for an extrapolated threshold, {more} for a proven one at {rate:.2%}."
         )
     return (
-        f"{frames}: the threshold for {rate:.2%} false alarms is extrapolated (Student's limit); "
+        f"{frames}: the threshold for {rate:.2%} false alarms is extrapolated (prediction limit); "
         f"{n} frames alone prove no rate below {1 / (n + 1):.1%}, {more} more would prove {rate:.2%}."
     )

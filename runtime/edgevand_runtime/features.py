@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from edgevand.bank import CalibrationRecord
     from edgevand.bundle import Manifest
     from edgevand_runtime.engines import Engine
-    from edgevand_runtime.methods import RawScore
+    from edgevand_runtime.methods import Method, RawScore
 
 __all__ = ["Features", "calibrate_features", "encode_frame", "leave_one_out", "stack"]
 
@@ -72,6 +72,12 @@ def leave_one_out(
     manifest: Manifest, features: Features, groups: Sequence[int], inside: NDArray[np.bool_] | None
 ) -> list[RawScore]:
     """Score every enrolled frame against the frames of the other groups (methods.md (g)); at least two groups."""
+    method, outputs = _enrolled(manifest, features, inside)
+    return method.leave_out(outputs, groups)
+
+
+def _enrolled(manifest: Manifest, features: Features, inside: NDArray[np.bool_] | None) -> tuple[Method, EncoderOutput]:
+    """The method with the bank of these features, and what the encoder said of the frames themselves."""
     memory = MemoryBank([features[f"tokens_{stage.index}"] for stage in manifest.stages])
     outputs = EncoderOutput(
         embedding=features["embedding"].astype(np.float32),
@@ -79,7 +85,7 @@ def leave_one_out(
         logits=tuple(features[f"logits_{stage}"] for stage in _with_head(manifest)),
     )
     text = features.get("text")
-    return open_method(manifest, text, memory, inside).leave_out(outputs, groups)
+    return open_method(manifest, text, memory, inside), outputs
 
 
 def calibrate_features(
@@ -101,12 +107,14 @@ def calibrate_features(
     names = sorted(set(groups))
     if len(names) == 1:  # nothing is left to score against; the one group is told by its n
         return calibrate([0.0], [0.0], rate).model_copy(update={"scores": ()})
-    raws = leave_one_out(manifest, features, groups, inside)
+    method, outputs = _enrolled(manifest, features, inside)
+    raws = method.leave_out(outputs, groups)
     by_group = [[raw for raw, group in zip(raws, groups, strict=True) if group == name] for name in names]
     return calibrate(
         [max(raw.raw_score for raw in raws) for raws in by_group],
         [max(raw.map_max or 0.0 for raw in raws) for raws in by_group],
         rate,
+        distances=method.distances_alone,
     )
 
 

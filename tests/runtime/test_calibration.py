@@ -1,22 +1,32 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats  # type: ignore[import-untyped]
 
 from edgevand_runtime.calibration import (
+    PRIOR_DEGREES,
+    PRIOR_SD,
     SD_FLOOR,
     calibrate,
     calibrated_score,
     frames_for_rate,
+    manual_limit,
+    moderated_sd,
     p_value,
     promise,
     student_quantile,
 )
+from edgevand_runtime.features import calibrate_features, leave_one_out
+from tests.core.builders import bank_features, make_bundle
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize("degrees", [1, 2, 3, 4, 5, 7, 8, 19, 98])
@@ -27,12 +37,40 @@ def test_the_student_quantile_equals_scipys(probability: float, degrees: int) ->
     )
 
 
-@pytest.mark.parametrize(("n", "factor"), [(4, 5.08), (5, 4.10), (8, 3.18), (12, 2.83), (20, 2.60)])
-def test_the_threshold_lies_the_published_number_of_deviations_above_the_mean(n: int, factor: float) -> None:
+@pytest.mark.parametrize("rate", [0.05, 0.01])
+@pytest.mark.parametrize("n", [4, 5, 8, 12, 18])
+def test_the_threshold_is_the_predictive_quantile_of_the_normal_model_with_a_prior_on_its_variance(
+    n: int, rate: float
+) -> None:
+    """Against scipy's t distribution with the posterior's degrees, location and scale."""
     y = np.random.default_rng(n).normal(0.3, 0.4, n)
-    limit = calibrate(np.exp(y).tolist(), np.exp(y).tolist(), 0.01).image
+    limit = calibrate(np.exp(y).tolist(), np.exp(y).tolist(), rate).image
     assert limit is not None
-    assert (math.log(limit.threshold) - y.mean()) / y.std(ddof=1) == pytest.approx(factor, abs=0.006)
+    degrees = PRIOR_DEGREES + n - 1
+    variance = (PRIOR_DEGREES * PRIOR_SD**2 + ((y - y.mean()) ** 2).sum()) / degrees
+    predictive = stats.t(degrees, loc=y.mean(), scale=math.sqrt(variance * (1 + 1 / n)))
+    assert math.log(limit.threshold) == pytest.approx(predictive.ppf(1 - rate), rel=1e-9)
+
+
+def test_the_predictive_quantile_equals_an_integral_over_the_posterior_of_mean_and_variance() -> None:
+    """The closed form against draws of variance, mean and one more score, for four scores worked by hand."""
+    y = np.array([-0.1, 0.1, 0.3, 0.5])
+    limit = calibrate(np.exp(y).tolist(), [1.0] * 4, 0.05).image
+    assert limit is not None
+    random = np.random.default_rng(0)
+    draws = 400_000
+    variance = (4 * 0.17**2 + 0.2) / random.chisquare(4 + 3, draws)
+    one_more = random.normal(random.normal(0.2, np.sqrt(variance / 4)), np.sqrt(variance))
+    assert float((one_more > math.log(limit.threshold)).mean()) == pytest.approx(0.05, abs=0.0015)
+
+
+def test_four_scores_worked_by_hand() -> None:
+    """Of 0, 0.1, 0.2, 0.3 the sum of squares is 0.05; sd = sqrt((4 * 0.0289 + 0.05) / 7); t(7, 0.99) = 2.998."""
+    limit = calibrate([math.exp(0.1 * i) for i in range(4)], [1.0] * 4, 0.01).image
+    assert limit is not None
+    assert limit.mean == pytest.approx(0.15)
+    assert limit.sd == pytest.approx(0.153809, abs=1e-6)
+    assert math.log(limit.threshold) == pytest.approx(0.15 + 2.998 * 0.153809 * math.sqrt(1.25), abs=1e-4)
 
 
 def test_with_enough_frames_the_threshold_is_the_conformal_order_statistic() -> None:
@@ -43,6 +81,7 @@ def test_with_enough_frames_the_threshold_is_the_conformal_order_statistic() -> 
     assert record.image.threshold == pytest.approx(np.sort(scores)[math.ceil(0.95 * 100) - 1])
 
 
+@settings(max_examples=50)
 @given(st.lists(st.floats(0.01, 100), min_size=99, max_size=120), st.floats(0.01, 100))
 def test_what_lies_above_a_conformal_threshold_has_a_p_value_within_the_rate(scores: list[float], raw: float) -> None:
     record = calibrate(scores, scores, 0.01)
@@ -67,10 +106,101 @@ def test_fewer_than_four_frames_calibrate_nothing(n: int) -> None:
     assert (record.kind, record.image, record.map, record.n) == ("none", None, None, n)
 
 
-def test_near_identical_frames_get_the_floor_as_their_deviation() -> None:
+def test_near_identical_frames_get_most_of_the_usual_deviation() -> None:
+    """Else everything that comes later would exceed the threshold."""
     limit = calibrate([1.0, 1.0, 1.0, 1.0001], [1.0] * 4, 0.01).image
     assert limit is not None
+    assert limit.sd == pytest.approx(PRIOR_SD * math.sqrt(PRIOR_DEGREES / (PRIOR_DEGREES + 3)), rel=1e-3)
+
+
+@given(st.lists(st.floats(-5, 5), min_size=2, max_size=60))
+def test_the_moderated_deviation_lies_between_the_usual_one_and_the_sample_s(y: list[float]) -> None:
+    own = max(float(np.std(y, ddof=1)), SD_FLOOR)
+    low, high = sorted((own, PRIOR_SD))
+    assert low - 1e-12 <= moderated_sd(np.array(y)) <= high + 1e-12
+
+
+def test_the_prior_fades_as_frames_are_added() -> None:
+    """Scores that alternate have the same deviation at every n, nearly."""
+    gaps = [abs(moderated_sd(y) - float(y.std(ddof=1))) for n in (4, 40, 400) if len(y := np.resize([-0.5, 0.5], n))]
+    assert gaps[0] > 4 * gaps[1] > 16 * gaps[2]
+    assert gaps[2] < 0.005
+
+
+@given(
+    st.lists(st.floats(0.01, 10), min_size=4, max_size=18),
+    st.floats(1e-3, 1e3),
+    st.sampled_from([0.2, 0.05, 0.01]),
+)
+def test_scores_in_other_units_give_the_same_threshold_in_those_units(
+    scores: list[float], unit: float, rate: float
+) -> None:
+    one = calibrate(scores, scores, rate).image
+    other = calibrate([score * unit for score in scores], scores, rate).image
+    assert one is not None
+    assert other is not None
+    assert other.threshold == pytest.approx(one.threshold * unit, rel=1e-9)
+
+
+@given(st.lists(st.floats(0.01, 100), min_size=4, max_size=18))
+def test_a_smaller_rate_never_lowers_the_threshold(scores: list[float]) -> None:
+    limits = [calibrate(scores, scores, rate).image for rate in (0.04, 0.01, 0.001)]
+    thresholds = [limit.threshold for limit in limits if limit is not None]
+    assert thresholds == sorted(thresholds)
+
+
+def test_the_map_has_a_threshold_of_its_own_by_the_same_rule() -> None:
+    scores, maps = [1.0, 1.2, 0.9, 1.1], [2.0, 2.5, 2.2, 1.9]
+    record = calibrate(scores, maps, 0.01)
+    assert record.map == calibrate(maps, scores, 0.01).image
+    assert record.image == calibrate(scores, maps, 0.01).image
+
+
+@pytest.mark.parametrize(("n", "factor"), [(4, 5.08), (5, 4.10), (8, 3.18), (12, 2.83), (20, 2.60)])
+def test_sums_with_probabilities_get_students_prediction_limit(n: int, factor: float) -> None:
+    """No spread is usual there, so the frames alone decide: the published factors on the deviation."""
+    y = np.random.default_rng(n).normal(0.3, 0.4, n)
+    limit = calibrate(np.exp(y).tolist(), np.exp(y).tolist(), 0.01, distances=False).image
+    assert limit is not None
+    assert limit.sd == pytest.approx(y.std(ddof=1))
+    assert (math.log(limit.threshold) - y.mean()) / limit.sd == pytest.approx(factor, abs=0.006)
+
+
+def test_sums_with_probabilities_of_near_identical_frames_get_the_floor() -> None:
+    limit = calibrate([1.0, 1.0, 1.0, 1.0001], [1.0] * 4, 0.01, distances=False).image
+    assert limit is not None
     assert limit.sd == SD_FLOOR
+
+
+@pytest.mark.parametrize(
+    ("terms", "objects", "expected"),
+    [
+        (["memory-map"], ("object",), {"distances": True}),
+        (["text", "zero-shot-map", "memory-map"], ("object",), {"distances": False}),
+        (["text", "memory-map"], ("object",), {"distances": False}),
+        (["text", "memory-map"], (), {"distances": True}),
+    ],
+)
+def test_a_bank_is_calibrated_with_the_usual_spread_only_where_its_raw_scores_are_distances_alone(
+    terms: list[str], objects: tuple[str, ...], expected: dict[str, bool], tmp_path: Path
+) -> None:
+    """Without an object there is no text to add, whatever the bundle's terms say."""
+    bundle = make_bundle(tmp_path / "bundle", objects=objects, heads=bool(objects), score={"terms": terms})
+    features = bank_features(bundle, frames=5, object_name=objects[0] if objects else None)
+    record = calibrate_features(bundle.manifest, features, range(5), None, 0.01)
+    raws = leave_one_out(bundle.manifest, features, range(5), None)
+    scores, maxima = [raw.raw_score for raw in raws], [raw.map_max or 0.0 for raw in raws]
+    assert record == calibrate(scores, maxima, 0.01, **expected)
+    assert record != calibrate(scores, maxima, 0.01, distances=not expected["distances"])
+
+
+def test_a_threshold_set_by_hand_keeps_the_calibrated_scale() -> None:
+    limit = calibrate([1.0, 1.2, 0.9, 1.1, 1.3], [1.0] * 5, 0.01).image
+    by_hand = manual_limit(2.0, limit)
+    assert limit is not None
+    assert by_hand.sd == limit.sd
+    assert calibrated_score(2.0, by_hand) == pytest.approx(0.5)
+    assert calibrated_score(2.0, manual_limit(2.0, None)) == pytest.approx(0.5)
 
 
 @given(st.floats(1e-6, 1e6), st.floats(1e-6, 1e6))
@@ -95,15 +225,34 @@ def test_the_promise_says_what_more_frames_would_bring() -> None:
     assert "conformal" in promise(calibrate([1.0] * 99, [1.0] * 99, 0.01))
 
 
-@pytest.mark.parametrize("n", [4, 8])
-def test_false_alarms_of_log_normal_scores_come_close_to_the_wanted_rate(n: int) -> None:
-    """Student's prediction limit is exact where ln s is normal: checked by simulation, 4000 banks."""
+def false_alarms(n: int, rate: float, deviations: np.ndarray) -> float:
+    """Share of later log-normal scores above the threshold, over one bank for each deviation of ln s."""
     random = np.random.default_rng(n)
-    false_alarms = 0
-    banks = 4000
-    for _ in range(banks):
-        y = random.normal(0, 0.3, n + 5)
-        limit = calibrate(np.exp(y[:n]).tolist(), [1.0] * n, 0.05).image
+    over = 0
+    for deviation in deviations:
+        y = random.normal(0, deviation, n + 10)
+        limit = calibrate(np.exp(y[:n]).tolist(), [1.0] * n, rate).image
         assert limit is not None
-        false_alarms += int((np.exp(y[n:]) > limit.threshold).sum())
-    assert false_alarms / (banks * 5) == pytest.approx(0.05, abs=0.006)
+        over += int((np.exp(y[n:]) > limit.threshold).sum())
+    return over / (10 * len(deviations))
+
+
+@pytest.mark.parametrize("n", [4, 8])
+@pytest.mark.parametrize(("rate", "within"), [(0.05, 0.005), (0.01, 0.0025)])
+def test_over_scenes_of_all_kinds_the_rate_is_the_wanted_one(n: int, rate: float, within: float) -> None:
+    """Exact over scenes whose variance follows the prior, within the error of 4000 banks."""
+    chi = np.random.default_rng(1).chisquare(PRIOR_DEGREES, 4000)
+    deviations = PRIOR_SD * np.sqrt(PRIOR_DEGREES / chi)
+    assert false_alarms(n, rate, deviations) == pytest.approx(rate, abs=within)
+
+
+@pytest.mark.parametrize(("n", "most"), [(4, 0.04), (8, 0.03), (18, 0.02)])
+def test_a_scene_that_varies_twice_as_much_as_usual_gives_up_to_a_few_times_the_rate(n: int, most: float) -> None:
+    """Twice the usual deviation and a wanted rate of 1 %: the price of knowing more than the frames say."""
+    found = false_alarms(n, 0.01, np.full(2000, 2 * PRIOR_SD))
+    assert 0.01 < found < most
+
+
+@pytest.mark.parametrize("n", [4, 8, 18])
+def test_a_steadier_scene_than_usual_stays_below_the_wanted_rate(n: int) -> None:
+    assert false_alarms(n, 0.01, np.full(2000, PRIOR_SD / 2)) < 0.01
