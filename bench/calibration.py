@@ -3,8 +3,8 @@
 Every picture is encoded once and every pair of frames compared once; a draw of k frames then only looks up minima, so
 that hundreds of banks are judged in minutes. Distances, raw scores and limits come from the program's own functions::
 
-    python bench/calibration.py score [--data ../shared/data] [--bundle DIR] [--variants default …] [--work DIR]
-    python bench/calibration.py judge [--bundle DIR] [--variants default …] [--work DIR]
+    python bench/calibration.py score [--data ../shared/data] [--bundle DIR] [--augment rotate …] [--work DIR]
+    python bench/calibration.py judge [--bundle DIR] [--variants default …] [--augment rotate …] [--work DIR]
 
 ``score`` writes one file of scores for each scene and variant under ``--work``, keyed by the bundle's hash, and goes on
 where it stopped. ``judge`` reads them and prints the tables. A variant is the same encoder with other stages, another
@@ -40,9 +40,10 @@ from edgevand_runtime.calibration import calibrate, student_quantile
 from edgevand_runtime.drawn.catalogue import CATALOGUE, Product
 from edgevand_runtime.drawn.conveyor import ConveyorScene
 from edgevand_runtime.engines import EncoderOutput, open_engine
+from edgevand_runtime.features import encode_frame
 from edgevand_runtime.memory import MemoryBank
 from edgevand_runtime.methods import open_method
-from edgevand_runtime.preprocess import load_image, to_tensor
+from edgevand_runtime.preprocess import load_image
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -124,8 +125,8 @@ def scenes(data: Path) -> Iterator[Scene]:
     for seed in range(16):
         belt = ConveyorScene(seed)
         shown = belt.clean_start + (300 if seed == 0 else 100)
-        good, bad = partial(parts, belt, 0, shown, bad=False), partial(parts, belt, 0, shown, bad=True)
-        yield Scene(f"belt {seed}", "belts in order", good, bad, 1, ordered=True)
+        whole_parts, bad_parts = (partial(parts, belt, 0, shown, bad=bad) for bad in (False, True))
+        yield Scene(f"belt {seed}", "belts in order", whole_parts, bad_parts, 1, ordered=True)
     for name in CATALOGUE:
         product = Product(name, 1000)
         yield Scene(f"drawn {name}", "drawn", partial(whole, product, 50), partial(defective, product, 18), 10)
@@ -175,25 +176,37 @@ class Compared(NamedTuple):
 
 
 def compare(
-    manifest: Manifest, engine: Engine, text: NDArray[np.float32] | None, scene: Scene, ways: Collection[bool]
+    bundle: Bundle, engine: Engine, scene: Scene, augment: Collection[str], ways: Collection[bool]
 ) -> tuple[dict[bool, Compared], int]:
     """Encode and compare; by whether tokens are averaged (``ways``). The number says how many are normal."""
+    manifest = bundle.manifest
     normal, bad = scene.normal(), scene.anomalous()
-    outputs = [engine.run(to_tensor(image, manifest.image)[None], text) for image in normal + bad]
-    embedding = np.concatenate([output.embedding for output in outputs])
-    logits = [np.concatenate(stage) for stage in zip(*(output.logits for output in outputs), strict=True)]
+    enrolled = min(len(normal), max(SHOTS)) if scene.ordered else len(normal)
+    encoded = [
+        encode_frame(image, manifest, engine, text_of(bundle), augment if number < enrolled else ())
+        for number, image in enumerate(normal + bad)
+    ]
+    embedding = np.stack([features["embedding"] for features in encoded]).astype(np.float32)
+    logits = [
+        np.stack([features[f"logits_{stage.index}"] for features in encoded]) for stage in manifest.stages if stage.head
+    ]
     found = {}
     for average in ways:
         tables = []
-        for number, stage in enumerate(manifest.stages):
-            tokens = np.concatenate([output.tokens[number] for output in outputs])
+        for stage in manifest.stages:
+            tokens = [features[f"tokens_{stage.index}"].astype(np.float32) for features in encoded]
             if average:
-                tokens = averaged(tokens, stage.grid)
-            enrolled = min(len(normal), max(SHOTS)) if scene.ordered else len(normal)
-            banks = [MemoryBank([tokens[j : j + 1, None]]) for j in range(enrolled)]
-            tables.append(np.stack([bank.distances([tokens])[0] for bank in banks], axis=1))
+                tokens = [averaged(poses, stage.grid) for poses in tokens]
+            frames = np.stack([poses[0] for poses in tokens])
+            banks = [MemoryBank([poses[None]]) for poses in tokens[:enrolled]]
+            tables.append(np.stack([bank.distances([frames])[0] for bank in banks], axis=1))
         found[average] = Compared(embedding, logits, tables)
     return found, len(normal)
+
+
+def text_of(bundle: Bundle) -> NDArray[np.float32] | None:
+    """The bundle's only or general text, where it has any."""
+    return bundle.text(None)[1] if bundle.texts(None) else None
 
 
 def averaged(tokens: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.float32]:
@@ -238,14 +251,10 @@ def changed(manifest: Manifest, variant: Variant) -> Manifest:
 
 
 def judge_scene(
-    manifest: Manifest,
-    text: NDArray[np.float32] | None,
-    scene: Scene,
-    variant: Variant,
-    compared: Compared,
-    normals: int,
+    bundle: Bundle, scene: Scene, variant: Variant, compared: Compared, normals: int
 ) -> dict[str, NDArray[np.float64]]:
     """Scores of every draw, (draws, frames, 2): image score and map maximum of left-out, normal, anomalous frames."""
+    manifest, text = bundle.manifest, text_of(bundle)
     with_head = [stage.index for stage in manifest.stages if stage.head]
     bare = changed(manifest, variant)
     chosen = range(len(compared.tables)) if variant.stages is None else variant.stages
@@ -279,20 +288,26 @@ def judge_scene(
     return found
 
 
-def score(data: Path, bundle: Bundle, work: Path, variants: Sequence[str], only: Sequence[str] | None) -> None:
+def score(
+    data: Path,
+    bundle: Bundle,
+    work: Path,
+    *,
+    variants: Sequence[str],
+    augment: Collection[str],
+    only: Collection[str] | None,
+) -> None:
     """Write the scores of every scene and variant that are not there yet."""
-    text = bundle.text(None)[1] if bundle.texts(None) else None
-    manifest = bundle.manifest
     engine = open_engine(bundle, threads=1)
     for scene in scenes(data):
         wanted = [name for name in variants if not (work / f"{scene.name}--{name}.npz").exists()]
         if not wanted or (only is not None and scene.name not in only):
             continue
-        compared, normals = compare(manifest, engine, text, scene, {VARIANTS[name].average for name in wanted})
+        compared, normals = compare(bundle, engine, scene, augment, {VARIANTS[name].average for name in wanted})
         for name in wanted:
             print(f"{scene.name}, {name}", file=sys.stderr, flush=True)
             variant = VARIANTS[name]
-            found = judge_scene(manifest, text, scene, variant, compared[variant.average], normals)
+            found = judge_scene(bundle, scene, variant, compared[variant.average], normals)
             arrays: dict[str, Any] = {"group": scene.group, "ordered": scene.ordered, **found}
             np.savez_compressed(work / f"{scene.name}--{name}.npz", **arrays)
 
@@ -566,14 +581,16 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared/data")
     parser.add_argument("--bundle", type=Path, default=builtin_bundle())
     parser.add_argument("--variants", nargs="+", default=["default"], choices=list(VARIANTS))
+    parser.add_argument("--augment", nargs="+", default=[], help="copies of each enrolled frame in the bank")
     parser.add_argument("--scenes", nargs="+", help="score these only, by name")
     parser.add_argument("--work", type=Path, default=Path("build/calibration"))
     arguments = parser.parse_args()
     bundle = Bundle.open(arguments.bundle)
-    work = arguments.work / bundle.hash.removeprefix("sha256:")[:12]
+    work = arguments.work / "+".join([bundle.hash.removeprefix("sha256:")[:12], *sorted(arguments.augment)])
     work.mkdir(parents=True, exist_ok=True)
     if arguments.step == "score":
-        score(arguments.data, bundle, work, arguments.variants, arguments.scenes)
+        wanted = {name: getattr(arguments, name) for name in ("variants", "augment")}
+        score(arguments.data, bundle, work, **wanted, only=arguments.scenes)
     else:
         judge(work, arguments.variants)
     return 0
