@@ -59,7 +59,7 @@ class OutputError(EdgevandError):
 
 
 class GateError(EdgevandError):
-    """A parity or accuracy gate failed."""
+    """A parity or accuracy gate failed, or a training diverged."""
 
     exit_code = 1
 

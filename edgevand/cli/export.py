@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from edgevand_export.export import ExportOptions
 
-__all__ = ["export"]
+__all__ = ["export", "require_torch"]
 
 
 def export(
@@ -81,7 +81,7 @@ def export(
         raise UsageError("expected --bundle only together with --text-only, found it alone; give -o for a new bundle")
     wanted = tuple(dict.fromkeys(objects or ()))
     numbers = _stages(stages)
-    _require_torch()
+    require_torch("the export")
     if text_only:
         document, sentence = _text(bundle, wanted, output, pretrained, prompts, quiet=quiet)
     else:
@@ -164,8 +164,11 @@ def _stages(text: str | None) -> tuple[int, ...] | None:
         raise UsageError(f"expected --stages as numbers such as 6,12,18,24, found {text!r}; correct it") from None
 
 
-def _require_torch() -> None:
+def require_torch(purpose: str) -> None:
     """Say what to install where the workstation's packages are missing.
+
+    Args:
+        purpose: what they are needed for, in words.
 
     Raises:
         MissingDependencyError: one of them cannot be imported.
@@ -173,6 +176,6 @@ def _require_torch() -> None:
     for package in ("torch", "open_clip", "timm", "onnxscript"):
         if importlib.util.find_spec(package) is None:
             raise MissingDependencyError(
-                f"expected the package {package} for the export, found none; install it on the workstation with "
+                f"expected the package {package} for {purpose}, found none; install it on the workstation with "
                 "pip install 'edgevand[export]'"
             )

@@ -42,8 +42,11 @@ __all__ = [
     "BundleOptions",
     "ExportOptions",
     "ModelSource",
+    "default_side",
     "export_bundle",
     "export_text",
+    "model_source",
+    "native_size",
     "write_model_bundle",
 ]
 
@@ -119,7 +122,7 @@ def export_bundle(options: ExportOptions, report: Callable[[str], None] = lambda
     )
     report(f"weights {files.weights}, activation {activation}")
     model = build_model(files.config, files.weights, quick_gelu=activation == "quick-gelu")
-    source = _source(files)
+    source = model_source(files)
     record = model_record(model, source)
     image = ImageRecord(height=side, width=side, mean=source.mean, std=source.std)
     making = BundleOptions(
@@ -197,7 +200,7 @@ def default_side(files: ModelFiles, native: tuple[int, int]) -> int:
     return REFERENCE_SIZE if reference else native[0]
 
 
-def _source(files: ModelFiles) -> ModelSource:
+def model_source(files: ModelFiles) -> ModelSource:
     """Where the model came from, for the manifest."""
     return ModelSource(
         name=files.name,

@@ -70,7 +70,7 @@ def read_heads(path: Path) -> Heads:
 
 
 def write_heads(path: Path, heads: Heads) -> None:
-    """Write heads in edgevand's own format.
+    """Write heads in edgevand's own format; the file appears whole or not at all.
 
     Args:
         path: the ``.safetensors`` file.
@@ -78,8 +78,10 @@ def write_heads(path: Path, heads: Heads) -> None:
 
     Raises:
         BadInputError: stages or activation are not known.
+        OutputError: the file cannot be written.
     """
-    from edgevand.tensors import write_tensors
+    from edgevand.staging import write_atomic
+    from edgevand.tensors import tensor_bytes
 
     if heads.stages is None or heads.activation is None:
         raise BadInputError("expected heads with stages and activation, found none recorded; set both before writing")
@@ -93,7 +95,7 @@ def write_heads(path: Path, heads: Heads) -> None:
         "stages": ",".join(map(str, heads.stages)),
         "trained_on": heads.trained_on or "",
     }
-    write_tensors(path, tensors, metadata)
+    write_atomic(path, tensor_bytes(tensors, metadata))
 
 
 def check_heads(heads: Heads, tower: Tower, dim: int) -> dict[int, tuple[Tensor, Tensor]]:

@@ -20,6 +20,7 @@ from urllib.parse import urlparse
 
 from edgevand.errors import BadInputError, UnavailableError, UsageError
 from edgevand.home import weights_dir
+from edgevand_export.own_models import OWN_MODELS, own_config, own_record, own_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,12 +73,15 @@ def find_weights(name: str, config: dict[str, Any], pretrained: str | None) -> M
     file = None if pretrained is None else Path(pretrained).expanduser()
     if file is not None and file.is_file():
         return ModelFiles(name, config, file.name, file, {})
-    tags = list(open_clip.list_pretrained_tags_by_model(name))
+    own = OWN_MODELS.get(name, ())
+    tags = [*own, *open_clip.list_pretrained_tags_by_model(name)]
     tag = pretrained or _default_tag(name, tags)
-    record = dict(open_clip.get_pretrained_cfg(name, tag) or {})
+    record = own_record() if tag in own else dict(open_clip.get_pretrained_cfg(name, tag) or {})
     placed = _placed(name, tag)
     if placed is not None:
         return ModelFiles(name, config, tag, placed, record)
+    if tag in own:
+        return ModelFiles(name, config, tag, own_weights(name, tag), record)
     if not record and file is not None and (file.suffix in SUFFIXES or len(file.parts) > 1):
         raise BadInputError(f"expected a weights file at {pretrained}, found nothing; give its path with --pretrained")
     if not record:
@@ -104,9 +108,9 @@ def _config(model: str) -> tuple[str, dict[str, Any]]:
     path = Path(model).expanduser()
     if path.suffix == ".json":
         return path.stem, _read_config(path)
-    config = open_clip.get_model_config(model)
+    config = own_config() if model in OWN_MODELS else open_clip.get_model_config(model)
     if config is None:
-        near = get_close_matches(model, open_clip.list_models(), n=3)
+        near = get_close_matches(model, [*OWN_MODELS, *open_clip.list_models()], n=3)
         hint = (
             f"did you mean {' or '.join(near)}?"
             if near

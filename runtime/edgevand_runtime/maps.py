@@ -10,11 +10,11 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["sigmoid", "top_mean", "upsample"]
+__all__ = ["interpolation", "sigmoid", "top_mean", "upsample"]
 
 
 @lru_cache(maxsize=32)
-def _interpolation(target: int, source: int) -> NDArray[np.float32]:
+def interpolation(target: int, source: int) -> NDArray[np.float32]:
     """(target, source) weights of linear interpolation with both corners aligned."""
     weights = np.zeros((target, source), np.float64)
     position = np.linspace(0.0, source - 1.0, target) if target > 1 else np.zeros(1)
@@ -37,8 +37,8 @@ def upsample(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.flo
         (N, rows, columns) float32, equal to torch's ``interpolate(mode="bilinear", align_corners=True)``.
     """
     rows, columns = size
-    vertical = _interpolation(rows, maps.shape[1])
-    horizontal = _interpolation(columns, maps.shape[2])
+    vertical = interpolation(rows, maps.shape[1])
+    horizontal = interpolation(columns, maps.shape[2])
     enlarged: NDArray[np.float32] = np.matmul(vertical, maps @ horizontal.T)
     return enlarged
 
