@@ -493,14 +493,15 @@ def _columns() -> Iterator[tuple[float, str, str]]:
 
 
 def print_banks(judged: Sequence[Scored], after: Rule) -> None:
-    """How the real rate differs from bank to bank: of all draws, the median and the ninth decile."""
-    head("R", "k", "before: median", "90 %", "after: median", "90 %")
+    """How the real rate differs from bank to bank: the ninth decile of all draws, and how many give over 5 R."""
+    head("R", "k", *(f"{when}: {what}" for when in ("before", "after") for what in ("90 %", "over 5 R")))
     shuffled = [scene for scene in judged if not scene.ordered]
     for rate, shots in itertools.product(RATES, SHOTS):
         cells: list[float] = []
         for rule in (student, after):
             found = [each.false for scene in shuffled if (each := rates(scene, rule, shots, rate)) is not None]
-            cells += [float(value) for value in np.quantile(np.concatenate(found), (0.5, 0.9))]
+            false = np.concatenate(found)
+            cells += [float(np.quantile(false, 0.9)), float((false > 5 * rate).mean())]
         row(rate, shots, *cells)
 
 
