@@ -29,7 +29,7 @@ class TrainConfig(Record):
 
     image_size: int | None = Field(None, ge=16, description="side in pixels; null: as `edgevand export` chooses")
     stages: tuple[int, ...] | None = Field(None, min_length=1, description="1-based; null: four equal groups")
-    epochs: int = Field(3, ge=1, description="passes over the pictures")
+    epochs: int = Field(3, ge=0, description="passes over the pictures; 0 writes the heads as they begin")
     batch: int = Field(16, ge=1, description="pictures in a step; the released scripts use 8")
     lr: float = Field(1e-3, gt=0, description="learning rate of Adam, constant")
     betas: tuple[Beta, Beta] = Field((0.5, 0.999), description="of Adam, each in [0, 1)")

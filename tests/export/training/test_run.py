@@ -91,7 +91,7 @@ def test_training_makes_maps_find_defects(workshop: Workshop, tmp_path: Path) ->
     from sklearn.metrics import roc_auc_score
 
     found = {}
-    for name, settings in {"trained": ("epochs=40", "lr=0.01"), "untrained": ("epochs=1", "lr=1e-9")}.items():
+    for name, settings in {"trained": ("epochs=40", "lr=0.01"), "untrained": ("epochs=0",)}.items():
         run(workshop.options(tmp_path / name, *settings, "mosaic=0"))
         maps, masks = own_maps(workshop, "vit", read_heads(tmp_path / name / "heads.safetensors"))
         found[name] = roc_auc_score(np.concatenate(masks, axis=None), np.concatenate(maps, axis=None))
