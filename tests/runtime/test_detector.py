@@ -9,8 +9,10 @@ import pytest
 from edgevand.bundle import ScoreRecord, write_text_file
 from edgevand.errors import BadInputError, FormatError, UsageError
 from edgevand_runtime.detector import Detector
+from edgevand_runtime.engines import EncoderOutput
 from edgevand_runtime.engines.fake import FakeEngine
 from edgevand_runtime.maps import top_mean
+from edgevand_runtime.methods import open_method
 from edgevand_runtime.sources.base import new_frame
 from tests.core.builders import WEIGHTS_SHA256, make_bank, make_bundle, unit
 
@@ -85,6 +87,21 @@ def test_a_threshold_set_by_hand_replaces_the_banks(bundle: Bundle, tmp_path: Pa
         # A pixel is anomalous where, were it the maximum, the frame would be.
         assert (result.map_threshold < plain.map_max) is verdict  # type: ignore[operator]
         assert bool(result.regions) is verdict
+
+
+def test_frames_that_the_text_is_sure_of_keep_their_order(bundle: Bundle) -> None:
+    """In single precision the softmax of 100 times two cosines is exactly 1 from a difference of 0.17 on."""
+    text = np.eye(2, bundle.manifest.embedding_dim, dtype=np.float32)
+    differences = (0.2, 0.25)  # sin - cos at an angle
+    angles = [math.pi / 4 + math.asin(difference / math.sqrt(2)) for difference in differences]
+    embedding = np.array([[math.cos(angle), math.sin(angle)] for angle in angles]) @ text
+    method = open_method(bundle.manifest, text, None)
+    logits = tuple(np.zeros((2, *stage.grid), np.float32) for stage in bundle.manifest.stages if stage.head)
+    first, second = method.score(EncoderOutput(embedding.astype(np.float32), (), logits))
+    expected = [1 / (1 + math.exp(-100 * difference)) for difference in differences]
+    assert [first.text_score, second.text_score] == pytest.approx(expected, rel=1e-5)
+    assert first.raw_score < second.raw_score <= 1
+    assert np.float32(expected[0]) == np.float32(expected[1]) == 1
 
 
 def test_a_zero_shot_stream_decides_only_with_a_threshold_by_hand(bundle: Bundle) -> None:

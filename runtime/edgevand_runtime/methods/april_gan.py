@@ -14,6 +14,7 @@ or take the mean of the top 1 % in place of the maximum (``manifest.score.image`
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from edgevand_runtime.maps import sigmoid, top_mean, upsample
@@ -98,7 +99,8 @@ class AprilGan:
         if self._text is None:
             return [None] * len(embedding)
         difference = self._logit_scale * (embedding @ (self._text[1] - self._text[0]))
-        return [float(score) for score in sigmoid(difference)]
+        # In double precision, and at most 200 either way: a float32 is 1 from 17 on, where frames lose their order.
+        return [1 / (1 + math.exp(-each)) for each in difference.tolist()]
 
     def _map(
         self, logits: list[NDArray[np.float32]], distances: list[NDArray[np.float32]] | None
