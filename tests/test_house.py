@@ -124,6 +124,8 @@ def test_the_wheel_holds_three_packages_and_their_data(repository: Path, tmp_pat
         "edgevand/builtin/bundle/manifest.json",
         "edgevand/builtin/bundle/encoder.onnx",
         "edgevand_runtime/detector.py",
+        "edgevand_runtime/evaluation/page/report.html.jinja",
+        "edgevand_runtime/evaluation/published.json",
         "edgevand_export/export.py",
     } <= names
     assert sum(item.file_size for item in ZipFile(wheel).infolist()) < 20e6
