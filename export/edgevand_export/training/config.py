@@ -31,10 +31,10 @@ class TrainConfig(Record):
     stages: tuple[int, ...] | None = Field(None, min_length=1, description="1-based; null: four equal groups")
     epochs: int = Field(3, ge=0, description="passes over the pictures; 0 writes the heads as they begin")
     batch: int = Field(16, ge=1, description="pictures in a step; the released scripts use 8")
-    lr: float = Field(1e-3, gt=0, description="learning rate of Adam, constant")
+    lr: float = Field(1e-3, gt=0, le=1e6, description="learning rate of Adam, constant")
     betas: tuple[Beta, Beta] = Field((0.5, 0.999), description="of Adam, each in [0, 1)")
-    adam_eps: float = Field(1e-8, gt=0, description="of Adam, added to the root of the second moment")
-    weight_decay: float = Field(0.0, ge=0, description="of Adam (L2, added to the gradient)")
+    adam_eps: float = Field(1e-8, gt=0, le=1e6, description="of Adam, added to the root of the second moment")
+    weight_decay: float = Field(0.0, ge=0, le=1e6, description="of Adam (L2, added to the gradient)")
     seed: int = Field(111, ge=0, lt=1 << 32, description="of the heads' first weights, the order and the mosaics")
     mosaic: float = Field(0.2, ge=0, le=1, description="probability that a collage takes a picture's place")
     mosaic_pool: int = Field(

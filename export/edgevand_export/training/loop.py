@@ -101,7 +101,7 @@ def take_step(
         The losses before the update, and the length of the gradient.
 
     Raises:
-        GateError: one of them is not finite; the weights stay as they were.
+        GateError: losses, gradient or new weights are not finite.
     """
     state.optimiser.zero_grad()
     text = torch.stack([texts[name] for name in batch.classes])
@@ -111,11 +111,10 @@ def take_step(
     length = float(torch.stack([each.norm() for each in gradients]).norm())
     for name, value in (("loss", float(losses.total.detach())), ("gradient", length)):
         if not math.isfinite(value):
-            raise GateError(
-                f"expected a finite {name} in step {state.step + 1}, found {value}; the last checkpoint and the log "
-                "stay: train anew with a smaller --set lr, or look for damaged pictures in that step"
-            )
+            raise _diverged(f"a finite {name} in step {state.step + 1}", str(value))
     state.optimiser.step()
+    if not all(bool(parameter.isfinite().all()) for parameter in state.heads.parameters()):
+        raise _diverged(f"finite weights after step {state.step + 1}", "NaN or infinity")
     state.updates += 1
     return losses, length
 
@@ -220,6 +219,14 @@ class Training:
     def _save(self) -> None:
         """Write a checkpoint in place of the older one."""
         write_checkpoint(self.folder / CHECKPOINT, self.state, self.run)
+
+
+def _diverged(expected: str, found: str) -> GateError:
+    """The sentence for numbers that have run away."""
+    return GateError(
+        f"expected {expected}, found {found}; the last checkpoint and the log stay: train anew with a smaller "
+        "--set lr, or look for damaged pictures in that step"
+    )
 
 
 def _header(stages: Sequence[int]) -> bytes:

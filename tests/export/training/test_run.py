@@ -155,6 +155,19 @@ def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_weights(
     assert not (tmp_path / "run" / "heads.safetensors").exists()
 
 
+def test_weights_that_overflow_never_reach_a_checkpoint(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(optimiser: torch.optim.Adam) -> None:
+        with torch.no_grad():
+            optimiser.param_groups[0]["params"][3].fill_(math.inf)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    with pytest.raises(GateError, match=r"expected finite weights after step 1, found NaN or infinity"):
+        run(workshop.options(tmp_path / "run", "checkpoint_every=1"))
+    assert {each.name for each in (tmp_path / "run").iterdir()} == {"config.json", "log.csv"}
+
+
 def test_a_picture_that_cannot_be_read_is_told_left_out_and_the_run_goes_on(workshop: Workshop, tmp_path: Path) -> None:
     draw_dataset(tmp_path / "data")
     (tmp_path / "data" / "disc" / "test" / "hole" / "001.png").write_bytes(b"not a picture")
