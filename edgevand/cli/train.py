@@ -106,8 +106,8 @@ def train(
         device=None if device == "auto" else device,
     )
     stop = Stop()
-    with stop_on_signals(stop), _watcher(quiet=quiet) as watcher:
-        result = run(options, watcher, lambda line: say(f"edgevand: {line}", quiet=quiet), stop)
+    with _watcher(quiet=quiet) as watcher:
+        result = run(options, watcher, lambda line: say(f"edgevand: {line}", quiet=quiet), stop, stop_on_signals(stop))
     if not result.finished:
         done, steps = result.steps
         say(f"edgevand: interrupted after step {done} of {steps}; go on with `edgevand train --resume -o {output}`")

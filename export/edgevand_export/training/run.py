@@ -6,6 +6,7 @@ The directory of a run holds ``config.json`` (what the run is), ``log.csv``, ``c
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ from edgevand_runtime.stop import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from edgevand_export.training.config import TrainConfig
     from edgevand_export.training.loop import EpochFigures, TrainWatcher
@@ -71,6 +73,7 @@ def train(
     watcher: TrainWatcher,
     report: Callable[[str], None] = lambda _: None,
     stop: Stop | None = None,
+    guard: AbstractContextManager[None] | None = None,
 ) -> TrainResult:
     """Train heads, or go on with it.
 
@@ -79,6 +82,7 @@ def train(
         watcher: told of the beginning, pictures, steps and epochs.
         report: called with a line for people when a part begins, and about classes that teach little.
         stop: a request to end; looked at between pictures.
+        guard: entered around the steps, for signals that ask ``stop``; before, they end the program as always.
 
     Raises:
         UsageError: arguments that do not exist or do not fit together.
@@ -114,7 +118,8 @@ def train(
         watcher=watcher,
     )
     training = Training(state, feed, prepared.plan, texts, tower.grids, options.output, run)
-    epochs = training.fit(watcher, stop)
+    with guard or nullcontext():
+        epochs = training.fit(watcher, stop)
     finished = stop.why is None
     if finished:
         layers = tuple((layer.weight.detach(), layer.bias.detach()) for layer in heads.layers)
