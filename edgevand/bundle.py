@@ -36,6 +36,7 @@ __all__ = [
     "BUNDLE_SCHEMA",
     "TEXT_SCHEMA",
     "Bundle",
+    "EnrolRecord",
     "FileRecord",
     "Manifest",
     "Record",
@@ -103,6 +104,14 @@ class ScoreRecord(Record):
     image: Literal["max", "top1%"] = "max"
 
 
+class EnrolRecord(Record):
+    """What the bundle's maker recommends for enrolment; a person's ``--augment`` goes before it."""
+
+    augment: tuple[Literal["rotate", "flip"], ...] = Field(
+        default=(), description="poses of each frame that the bank holds besides the frame itself"
+    )
+
+
 class TextRecord(Record):
     """The text embeddings."""
 
@@ -145,6 +154,7 @@ class Manifest(Record):
     stages: tuple[StageRecord, ...]
     graph: GraphRecord
     score: ScoreRecord
+    enrol: EnrolRecord = Field(default_factory=EnrolRecord, description="absent from bundles made before 0.3")
     text: TextRecord | None
     golden: str = "golden.safetensors"
     parity: ParityRecord

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _DEFAULT_SHOTS = 8
 _DEFAULT_RATE = 0.01
+_POSES = {"rotate": "eight turns", "flip": "its mirror image"}
 
 
 def enroll(
@@ -55,7 +56,10 @@ def enroll(
     ] = None,
     augment: Annotated[
         str | None,
-        typer.Option(metavar="rotate,flip", help="Add turned or mirrored copies, where parts lie in any pose."),
+        typer.Option(
+            metavar="rotate,flip|none",
+            help="Add turned or mirrored copies of each frame, or none (default: what the bundle recommends).",
+        ),
     ] = None,
     append: Annotated[bool, typer.Option("--append", help="Add frames to a bank that is there.")] = False,
     remove: Annotated[
@@ -142,8 +146,13 @@ def _options(
         text_file=text,
         roi=None if roi is None else Roi.parse(roi),
         false_alarm_rate=_DEFAULT_RATE if false_alarm_rate is None else false_alarm_rate,
-        augment=tuple(part.strip() for part in augment.split(",")) if augment else (),
+        augment=None if augment is None else _poses(augment),
     )
+
+
+def _poses(given: str) -> tuple[str, ...]:
+    """``--augment``: names between commas, or ``none``."""
+    return () if given.strip() == "none" else tuple(part.strip() for part in given.split(","))
 
 
 def _take(
@@ -170,6 +179,9 @@ def _take(
             )
             raise UsageError(message)
         source = full_source(bank.record.source)
+    if bank is None and options.augment is None and bundle.manifest.enrol.augment:
+        poses = " and ".join(_POSES[name] for name in bundle.manifest.enrol.augment)
+        say(f"each frame goes in {poses}, as the bundle recommends; --augment none for a fixed view", quiet=quiet)
     target = output or home() / "banks" / _slug(source)
     with open_source(source) as opened:
         engine = open_engine(bundle, backend=backend, device=device)

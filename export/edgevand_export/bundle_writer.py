@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from edgevand.bundle import (
+    EnrolRecord,
     GraphRecord,
     ImageRecord,
     ModelRecord,
@@ -89,6 +90,7 @@ class BundleOptions:
         pack: prompt pack of the text embeddings.
         precision: of the graph's matrix products; inputs and outputs are float32 either way.
         score: which terms the raw score sums, and the image rule; None takes every term there is, and the maximum.
+        enrol: what the bundle recommends for enrolment.
         store_half: store the weights as float16, cast to float32 in the graph.
         extra_files: further files of the bundle by name (``MODEL_CARD.md``, ``NOTICE``).
         replace: take the place of a bundle that is there.
@@ -101,6 +103,7 @@ class BundleOptions:
     pack: PromptPack = field(default_factory=lambda: load_pack(DEFAULT_PACK))
     precision: Precision = "fp32"
     score: ScoreRecord | None = None
+    enrol: EnrolRecord = field(default_factory=EnrolRecord)
     store_half: bool = False
     extra_files: Mapping[str, bytes] = field(default_factory=dict)
     replace: bool = False
@@ -211,6 +214,7 @@ def write_graph_bundle(
         "logit_scale": LOGIT_SCALE,
         "stages": stages,
         "graph": GraphRecord(file=GRAPH_FILE, opset=OPSET, precision=options.precision),
+        "enrol": options.enrol,
         "score": options.score or _every_term(heads=any(stage.head for stage in stages)),
         "text": TextRecord(pack=options.pack.name, objects=tuple(text)),
     }

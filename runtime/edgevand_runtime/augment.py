@@ -5,7 +5,7 @@ The rotations are those of AnomalyDINO's "agnostic" setting.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
@@ -15,10 +15,20 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["augmented_copies"]
+    from edgevand.bundle import Manifest
+
+__all__ = ["augmented_copies", "chosen_poses"]
+
+_KINDS: tuple[Literal["rotate", "flip"], ...] = ("rotate", "flip")
 
 _STEP = 45.0
 """Degrees between rotated copies: eight poses with the frame itself."""
+
+
+def chosen_poses(augment: Collection[str] | None, manifest: Manifest) -> tuple[Literal["rotate", "flip"], ...]:
+    """What is added to a bank: what a person chose, or where nobody chose (None), what the bundle recommends."""
+    chosen = manifest.enrol.augment if augment is None else augment
+    return tuple(name for name in _KINDS if name in chosen)
 
 
 def augmented_copies(image: NDArray[np.uint8], augment: Collection[str]) -> list[NDArray[np.uint8]]:

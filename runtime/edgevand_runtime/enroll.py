@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from dataclasses import replace as replace_field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgevand.errors import UsageError
+from edgevand_runtime.augment import chosen_poses
 from edgevand_runtime.bank_writer import Enrolment, decoded, thumbnail, write_calibrated
 from edgevand_runtime.calibration import MIN_GROUPS
 from edgevand_runtime.detector import choose_text, roi_at_image_size
@@ -55,7 +57,7 @@ class EnrolOptions:
         text_file: embeddings made later by ``edgevand export --text-only``.
         roi: region of interest; None for the whole frame.
         false_alarm_rate: wanted, per frame, in (0, 1).
-        augment: ``rotate`` and ``flip`` add copies to the bank.
+        augment: ``rotate`` and ``flip`` add copies to the bank; None adds those that the bundle recommends.
     """
 
     shots: int | None = 8
@@ -64,7 +66,7 @@ class EnrolOptions:
     text_file: Path | None = None
     roi: Roi | None = None
     false_alarm_rate: float = 0.01
-    augment: tuple[str, ...] = ()
+    augment: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         """Refuse values out of range.
@@ -84,10 +86,10 @@ class EnrolOptions:
         if not (math.isfinite(self.interval) and self.interval >= 0):
             message = f"expected --interval of 0 or more seconds, found {self.interval}; 0.5 is the default."
             raise UsageError(message)
-        unknown = set(self.augment) - {"rotate", "flip"}
+        unknown = set(self.augment or ()) - {"rotate", "flip"}
         if unknown:
             message = (
-                f"expected --augment rotate, flip or rotate,flip, found {', '.join(sorted(unknown))}; leave it out "
+                f"expected --augment rotate, flip, rotate,flip or none, found {', '.join(sorted(unknown))}; none is "
                 "for fixed views."
             )
             raise UsageError(message)
@@ -123,6 +125,8 @@ def enroll(
         message = f"expected a source with an end for --all, found the live {source.uri}; give --shots K."
         raise UsageError(message)
     object_name, text = choose_text(bundle, options.object_name, options.text_file)
+    augment = chosen_poses(options.augment, bundle.manifest)
+    options = replace_field(options, augment=augment)
     session = _Session(bundle, engine, text, options)
     taker = session.take(source, options.shots, told)
     size = taker.shots[0].frame.size
@@ -135,7 +139,7 @@ def enroll(
         "source": _recorded(source),
         "frame_size": size,
         "roi": None if options.roi is None else options.roi.record,
-        "augment": tuple(sorted(options.augment, reverse=True)),
+        "augment": augment,
         "interval": options.interval,
     }
     records = _records(taker.shots, first=1)
@@ -250,7 +254,7 @@ class _Session:
             told(item)  # before encoding, which takes seconds for a large model
             if isinstance(item, Shot):
                 self._encoded[id(item)] = encode_frame(
-                    item.frame.image, self._manifest, self._engine, self._text, self._options.augment
+                    item.frame.image, self._manifest, self._engine, self._text, self._options.augment or ()
                 )
 
         taker = ShotTaker(source, self._options.interval, self._check, decided, self._known)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from edgevand.errors import BadInputError
+from edgevand.errors import BadInputError, UsageError
 from edgevand.tensors import read_tensors
 
 torch = pytest.importorskip("torch")
@@ -21,7 +21,10 @@ from edgevand_export.builtin import corpus as corpora  # noqa: E402
 from edgevand_export.builtin import network  # noqa: E402
 from edgevand_export.builtin.captions import HELD_OUT, OBJECTS, TRAINED, sentence  # noqa: E402
 from edgevand_export.builtin.corpus import MASK_SIDE, Corpus, Plan, load_corpus  # noqa: E402
-from edgevand_export.builtin.train import Recipe, Student, stage_maps, train  # noqa: E402
+from edgevand_export.builtin.descriptor import TAPS, DescribingTrunk, Fitted, tapped  # noqa: E402
+from edgevand_export.builtin.metric import discriminant, moments  # noqa: E402
+from edgevand_export.builtin.surfaces import DEFECTS, SURFACES, pair  # noqa: E402
+from edgevand_export.builtin.train import Recipe, Student, spread_of, stage_maps, train  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,6 +97,96 @@ def test_folding_the_norms_changes_nothing_but_their_number(model: Any) -> None:
             torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
 
 
+def _fitted(seed: int = 0) -> Fitted:
+    """Random numbers in the place of fitted ones."""
+    generator = torch.Generator().manual_seed(seed)
+    bases = {tap.name: torch.randn(tap.kept, tap.width, generator=generator) for tap in TAPS if tap.kept < tap.width}
+    kept = sum(tap.kept for tap in TAPS)
+    metric, turn = torch.randn(7, kept, generator=generator), torch.randn(5, 624, generator=generator)
+    return Fitted(bases, metric, 3.0, turn, 2.0)
+
+
+def test_the_description_takes_what_the_network_has_on_its_way(model: Any) -> None:
+    """Taps against timm's own levels and hooks on its expansions; the embedding's features stay the network's."""
+    trunk = model.visual.trunk
+    wide: dict[str, Any] = {}
+    hooks = [
+        trunk.blocks[tap.group][tap.block].bn1.register_forward_hook(
+            lambda _, __, output, name=tap.name: wide.__setitem__(name, output)
+        )
+        for tap in TAPS
+        if tap.block is not None
+    ]
+    image = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    with torch.no_grad():
+        expected, levels = trunk.forward_intermediates(image, indices=[2, 3, 4])
+    for hook in hooks:
+        hook.remove()
+    with torch.no_grad():
+        last, found = tapped(trunk, image)
+    wide |= {"2": levels[0], "4": levels[1], "6": levels[2]}
+    for name, features in wide.items():
+        torch.testing.assert_close(found[name], features, rtol=0, atol=1e-5)
+    torch.testing.assert_close(last, expected, rtol=0, atol=1e-5)
+
+
+def test_distances_between_descriptions_are_what_their_constants_say(model: Any) -> None:
+    """Cosines of the two levels, restated: near the metric's squared distance; divided by one and the square."""
+    fitted = _fitted()
+    trunk = DescribingTrunk(model.visual.trunk, fitted._replace(surface=1000.0)).eval()
+    image = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    with torch.no_grad():
+        _, (fine, coarse) = trunk.forward_intermediates(image, [5, 6])
+    assert fine.shape == (1, 8, 14, 14)
+    assert coarse.shape == (1, 6, 7, 7)
+    first, second = fine[0, :, 2, 3].double(), fine[0, :, 9, 9].double()
+    cosine = float(first @ second / first.norm() / second.norm())
+    assert 1 - cosine == pytest.approx(float((first - second).square().sum()) / 2 / 1000**2, rel=0.02)
+    first, second = coarse[0, :, 2, 3].double(), coarse[0, :, 5, 1].double()
+    inner = float(first[:-1] @ second[:-1])
+    assert float(first[:-1].norm()) == pytest.approx(1, abs=1e-4)
+    cosine = float(first @ second / first.norm() / second.norm())
+    assert 1 - cosine == pytest.approx((1 - inner) / (1 + 2.0**2), abs=1e-4)
+
+
+def test_other_levels_than_the_descriptions_are_refused(model: Any) -> None:
+    """The describing network has no others to give."""
+    trunk = DescribingTrunk(model.visual.trunk, _fitted())
+    with pytest.raises(UsageError, match=r"expected the stages 6,7 of the built-in model, found 3, ?4"):
+        trunk.forward_intermediates(torch.zeros(1, 3, 224, 224), [2, 3])
+
+
+def test_the_discriminant_keeps_what_defects_change_and_light_does_not() -> None:
+    """Sound patches vary along axis 0, defects along axes 0 and 2: the first row is axis 2, of unit variance."""
+    sound, spoilt = torch.diag(torch.tensor([9.0, 1.0, 0.25])).double(), torch.diag(torch.tensor([9.0, 1.0, 4.0]))
+    rows = discriminant(sound, spoilt.double(), 2, 0.0)
+    torch.testing.assert_close(rows[0].abs(), torch.tensor([0.0, 0.0, 2.0]), rtol=0, atol=1e-6)
+    assert float((rows.double() @ sound @ rows.double().T - torch.eye(2)).abs().max()) < 1e-6
+
+
+def test_moments_are_of_differences_to_the_nearest_enrolled_patch() -> None:
+    """By hand: one enrolled patch near each of the others; in units of the sound patches' mean square."""
+    enrolled = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    normal = torch.tensor([[1.0, 0.2], [0.2, 1.0]])
+    defective = torch.tensor([[1.0, 0.0], [0.4, 1.0]])
+    found = moments(enrolled, normal, defective, torch.tensor([False, True]))
+    assert found is not None
+    torch.testing.assert_close(found[0], torch.diag(torch.tensor([0.5, 0.5])).double(), rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(found[1], torch.diag(torch.tensor([4.0, 0.0])).double(), rtol=1e-6, atol=1e-8)
+    assert moments(enrolled, normal, defective, torch.tensor([False, False])) is None
+
+
+@pytest.mark.parametrize("name", list(SURFACES))
+def test_drawn_surfaces_have_twins_that_differ_where_they_say(name: str) -> None:
+    """Every kind of defect on every surface; the same seed draws the same."""
+    for kind in DEFECTS:
+        found = [pair(name, kind, np.random.default_rng(4)) for _ in range(2)]
+        assert np.array_equal(found[0].defective, found[1].defective)
+        differs = (found[0].whole != found[0].defective).any(axis=-1)
+        assert not (found[0].truth & ~differs).any()
+        assert 0 < found[0].truth.mean() < 0.3, kind
+
+
 def test_weights_of_another_network_are_refused() -> None:
     """Too few tensors, and a tensor of another shape."""
     names = OrderedDict(a=torch.zeros(2, 3), b=torch.zeros(4))
@@ -113,6 +206,23 @@ def test_training_that_is_interrupted_ends_with_the_same_weights(tmp_path: Path)
     assert at_once.keys() == resumed.keys()
     assert all(np.array_equal(at_once[name], resumed[name]) for name in at_once)
     assert not np.array_equal(at_once["projection.proj.weight"], interrupted["projection.proj.weight"])
+
+
+def test_folded_heads_take_tokens_as_they_are(model: Any) -> None:
+    """Heads trained behind a standardisation, one channel of which never changes, give the same logits folded."""
+    rng = np.random.default_rng(3)
+    tokens = (rng.normal(size=(3, 16, 6)) * [1, 50, 0.1, 3, 1, 0] + [0, 9, 1, 2, 3, 140]).astype(np.float16)
+    mean, inverse = spread_of(tokens)
+    assert float(inverse[5]) == 0
+    student = Student(model, {4: 6}, DIM, spreads=[(mean, inverse)])
+    raw = torch.from_numpy(tokens.astype(np.float32))
+    sides = torch.nn.functional.normalize(torch.randn(2, 3, DIM, generator=torch.Generator().manual_seed(0)), dim=-1)
+    ((weight, bias),) = student.folded()
+    unit = torch.nn.functional.normalize(raw @ weight.T + bias, dim=-1)
+    expected = (100 * unit @ (sides[1] - sides[0])[..., None]).reshape(3, 4, 4)
+    with torch.no_grad():
+        (found,) = student.logits([raw], sides[0], sides[1])
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
 
 
 def test_a_corpus_is_drawn_once(tmp_path: Path, model: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -9,7 +10,9 @@ import pytest
 from PIL import Image
 
 from edgevand.bank import Bank, undo_bank
+from edgevand.bundle import EnrolRecord
 from edgevand.errors import BadInputError, OutputError, UsageError
+from edgevand_runtime.augment import chosen_poses
 from edgevand_runtime.detector import Detector
 from edgevand_runtime.engines.fake import FakeEngine
 from edgevand_runtime.enroll import EnrolOptions, append_frames, enroll, remove_frames
@@ -273,6 +276,15 @@ def test_a_directory_that_is_there_is_not_overwritten(
     with open_source(folder) as source, pytest.raises(OutputError):
         enroll(source, bundle, engine, tmp_path / "bank", options(4))
     assert (tmp_path / "bank" / "notes.txt").read_text() == "mine"
+
+
+def test_a_bundle_may_recommend_copies_and_a_person_decides() -> None:
+    """Nobody chose: the bundle's; none chosen: none, whatever the bundle says; in the bank's order."""
+    manifest = SimpleNamespace(enrol=EnrolRecord(augment=("rotate",)))
+    assert chosen_poses(None, manifest) == ("rotate",)  # type: ignore[arg-type]
+    assert chosen_poses((), manifest) == ()  # type: ignore[arg-type]
+    assert chosen_poses(("flip", "rotate"), manifest) == ("rotate", "flip")  # type: ignore[arg-type]
+    assert chosen_poses(None, SimpleNamespace(enrol=EnrolRecord())) == ()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

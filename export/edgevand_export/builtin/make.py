@@ -6,16 +6,19 @@ import json
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from safetensors.torch import save
+import torch
+from safetensors.torch import load, save
 
 from edgevand.files import sha256_file
 from edgevand.staging import write_atomic
 from edgevand_export.builtin import recipe
 from edgevand_export.builtin.captions import HELD_OUT, OBJECTS, TRAINED
 from edgevand_export.builtin.corpus import load_corpus
+from edgevand_export.builtin.descriptor import TAPS, DescribingTrunk, Fitted
 from edgevand_export.builtin.evaluate import evaluate
+from edgevand_export.builtin.metric import fit
 from edgevand_export.builtin.network import IMAGE_SIZE, MEAN, NAME, STD, build, config, fold_norms, tokenize
-from edgevand_export.builtin.train import Student, train
+from edgevand_export.builtin.train import Student, spread_of, train
 from edgevand_export.bundle_writer import BundleOptions, ModelSource, write_model_bundle
 from edgevand_export.heads import Heads, write_heads
 
@@ -29,6 +32,7 @@ __all__ = ["make"]
 
 WEIGHTS = f"{NAME}.safetensors"
 HEADS = f"{NAME}-heads.safetensors"
+DESCRIPTION = f"{NAME}-description.safetensors"
 
 
 def make(work: Path, target: Path, report: Callable[[str], None]) -> Bundle:
@@ -40,10 +44,13 @@ def make(work: Path, target: Path, report: Callable[[str], None]) -> Bundle:
         report: called with a line for people.
     """
     model = build()
+    network = model.visual.trunk
+    model.visual.trunk = DescribingTrunk(network, _fitted(network, work / DESCRIPTION, report)).eval()
     student, figures = _trained(model, work, report)
+    model.visual.trunk, described = network, model.visual.trunk
     write_atomic(work / WEIGHTS, save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}))
-    layers = tuple((head.weight.detach(), head.bias.detach()) for head in student.layers)
-    heads = Heads(layers, recipe.STAGES, "gelu", "drawings of edgevand_runtime.drawn")
+    model.visual.trunk = described
+    heads = Heads(student.folded(), recipe.STAGES, "gelu", "drawings of edgevand_runtime.drawn")
     write_heads(work / HEADS, heads)
     fold_norms(model.visual.trunk)
     source = ModelSource(NAME, WEIGHTS, sha256_file(work / WEIGHTS), config(), MEAN, STD)
@@ -53,6 +60,7 @@ def make(work: Path, target: Path, report: Callable[[str], None]) -> Bundle:
         heads=heads,
         objects=OBJECTS,
         score=recipe.SCORE,
+        enrol=recipe.ENROL,
         store_half=True,
         extra_files={"MODEL_CARD.md": model_card(figures).encode()},
         replace=True,
@@ -60,12 +68,26 @@ def make(work: Path, target: Path, report: Callable[[str], None]) -> Bundle:
     return write_model_bundle(target, model, tokenize, source, options, report)
 
 
+def _fitted(network: Any, path: Path, report: Callable[[str], None]) -> Fitted:  # noqa: ANN401
+    """What patches are described with: read where an earlier run left it, else fitted on drawings."""
+    if not path.exists():
+        fitted = fit(network, recipe.FIT, report)
+        tensors = {f"basis.{name}": basis for name, basis in fitted.bases.items()}
+        constants = torch.tensor([fitted.surface, fitted.context])
+        write_atomic(path, save({**tensors, "metric": fitted.metric, "turn": fitted.turn, "constants": constants}))
+    found = load(path.read_bytes())
+    bases = {tap.name: found[f"basis.{tap.name}"] for tap in TAPS if f"basis.{tap.name}" in found}
+    constants = found["constants"].tolist()
+    return Fitted(bases, found["metric"], constants[0], found["turn"], constants[1])
+
+
 def _trained(model: Any, work: Path, report: Callable[[str], None]) -> tuple[Student, dict[str, Any]]:  # noqa: ANN401
     """Text tower, projection and heads, trained inside ``model``, and their figures on held-out drawings."""
     report(f"drawings of {len(TRAINED)} objects to train on")
     corpus = load_corpus(work / "train", model, TRAINED, recipe.TRAINING, recipe.STAGES)
     widths = {stage: tokens.shape[2] for stage, tokens in corpus.tokens.items()}
-    student = Student(model, widths, config()["embed_dim"])
+    spreads = [spread_of(tokens) for tokens in corpus.tokens.values()]
+    student = Student(model, widths, config()["embed_dim"], spreads=spreads)
     train(student, corpus, recipe.RECIPE, work, report)
     report("held-out drawings")
     known = load_corpus(work / "known", model, TRAINED, recipe.KNOWN, recipe.STAGES)

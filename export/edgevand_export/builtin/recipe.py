@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from edgevand.bundle import ScoreRecord
+from edgevand.bundle import EnrolRecord, ScoreRecord
 from edgevand_export.builtin.corpus import Plan
+from edgevand_export.builtin.descriptor import LEVELS
+from edgevand_export.builtin.metric import FitPlan
 from edgevand_export.builtin.train import Recipe
 
-__all__ = ["DURATION", "KNOWN", "RECIPE", "SCORE", "STAGES", "TRAINING", "UNKNOWN"]
+__all__ = ["DURATION", "ENROL", "FIT", "KNOWN", "RECIPE", "SCORE", "STAGES", "TRAINING", "UNKNOWN"]
 
-STAGES = (3, 4, 5)
-"""Feature levels: strides 8, 16 and 32."""
+STAGES = LEVELS
+"""The two descriptions (``descriptor``): the surface, stride 16, and the context, stride 32."""
+
+FIT = FitPlan()
+
+ENROL = EnrolRecord(augment=("rotate",))
+"""Every enrolled frame in eight poses: surfaces have no upright (docs/builtin.md)."""
 
 SCORE = ScoreRecord(terms=("memory-map",), image="max")
 """Text and heads know drawings only; summed in, they spoil the ranking of photographs (docs/builtin.md)."""
 
-RECIPE = Recipe()
+RECIPE = Recipe(steps=1500)
 
-TRAINING = Plan(seeds=tuple(range(25)), normal=3, defective=4)
-"""Twenty-five designs of each trained object."""
+TRAINING = Plan(seeds=tuple(range(10)), normal=3, defective=4)
+"""Ten designs of each trained object; 25 make little difference (docs/builtin.md)."""
 
 KNOWN = Plan(seeds=(1000, 1001), normal=2, defective=3)
 """Held out: further designs of the trained objects."""

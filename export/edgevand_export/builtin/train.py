@@ -33,10 +33,12 @@ if TYPE_CHECKING:
 
     from edgevand_export.builtin.corpus import Corpus
 
-__all__ = ["Recipe", "Student", "stage_maps", "train"]
+__all__ = ["Recipe", "Student", "spread_of", "stage_maps", "train"]
 
 SCALE = 100.0
 """Logit scale, as in the graph."""
+
+_STILL = 1e-6
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,14 @@ class Recipe:
 class Student(nn.Module):
     """What is trained: the text tower and the projection of the model, and the heads."""
 
-    def __init__(self, model: Any, widths: dict[int, int], dim: int, seed: int = 0) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        model: Any,  # noqa: ANN401
+        widths: dict[int, int],
+        dim: int,
+        seed: int = 0,
+        spreads: Sequence[tuple[Tensor, Tensor]] = (),
+    ) -> None:
         """Wrap a model; the backbone stays as it is.
 
         Args:
@@ -73,9 +82,12 @@ class Student(nn.Module):
             widths: stage to channels of its tokens.
             dim: length of an embedding.
             seed: of the heads' first weights; torch's own generator is left as it was.
+            spreads: for each stage mean and 1/deviation (C,) that its tokens are brought to before the head, so
+                that channels of any scale are learned alike; none leaves tokens as they are. See ``folded``.
         """
         super().__init__()
         self.stages = tuple(widths)
+        self.spreads = tuple(spreads) or tuple((torch.zeros(width), torch.ones(width)) for width in widths.values())
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.layers = [nn.Linear(width, dim) for width in widths.values()]
@@ -110,10 +122,25 @@ class Student(nn.Module):
         """
         difference = SCALE * (abnormal - normal)[..., None]
         maps = []
-        for head, raw in zip(self.layers, tokens, strict=True):
+        for head, raw, (mean, inverse) in zip(self.layers, tokens, self.spreads, strict=True):
             side = round(raw.shape[1] ** 0.5)
-            maps.append((F.normalize(head(raw), dim=-1) @ difference).reshape(-1, side, side))
+            maps.append((F.normalize(head((raw - mean) * inverse), dim=-1) @ difference).reshape(-1, side, side))
         return maps
+
+    @torch.no_grad()
+    def folded(self) -> tuple[tuple[Tensor, Tensor], ...]:
+        """Weight and bias of each head for tokens as they are."""
+        return tuple(
+            (head.weight * inverse, head.bias - head.weight @ (mean * inverse))
+            for head, (mean, inverse) in zip(self.layers, self.spreads, strict=True)
+        )
+
+
+def spread_of(tokens: NDArray[np.float16]) -> tuple[Tensor, Tensor]:
+    """Mean and 1/deviation (C,) of tokens (N, P, C); 0 in the place of the latter for a channel that never changes."""
+    flat = torch.from_numpy(tokens.reshape(-1, tokens.shape[-1]).astype(np.float32))
+    deviation, mean = torch.std_mean(flat, dim=0)
+    return mean, torch.where(deviation > _STILL, 1 / deviation.clamp(min=_STILL), 0.0)
 
 
 def stage_maps(logits: Sequence[Tensor], side: int = MASK_SIDE) -> list[Tensor]:
