@@ -56,9 +56,7 @@ def test_its_direction_from_normal_to_abnormal_is_much_the_same_for_all_names() 
 
 
 def test_a_tag_or_name_that_does_not_exist_is_told() -> None:
-    with pytest.raises(
-        UsageError, match=r"to be one of imagenet for edgevand-lite0, found 'laion'"
-    ):
+    with pytest.raises(UsageError, match=r"to be one of imagenet for edgevand-lite0, found 'laion'"):
         find_model("edgevand-lite0", "laion")
     with pytest.raises(UsageError, match=r"did you mean edgevand-lite0"):
         find_model("edgevand-lite", None)
