@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from typing import TYPE_CHECKING, Literal, overload
 
-from edgevand.errors import UsageError
+from edgevand.errors import MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from edgevand.bank import Bank
     from edgevand.bundle import Bundle
 
-__all__ = ["open_bank", "open_bundle", "open_pair", "print_json", "say"]
+__all__ = ["open_bank", "open_bundle", "open_pair", "print_json", "require_torch", "say"]
 
 
 def say(text: str, *, quiet: bool = False) -> None:
@@ -58,6 +59,23 @@ def open_bank(path: Path | None, bundle: Bundle | None = None, *, quiet: bool = 
     from edgevand.bank import Bank
 
     return Bank.open(path or _newest_bank(quiet=quiet), bundle)
+
+
+def require_torch(purpose: str) -> None:
+    """Say what to install where the workstation's packages are missing.
+
+    Args:
+        purpose: what they are needed for, in words.
+
+    Raises:
+        MissingDependencyError: one of them cannot be imported.
+    """
+    for package in ("torch", "open_clip", "timm", "onnxscript"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingDependencyError(
+                f"expected the package {package} for {purpose}, found none; install it on the workstation with "
+                "pip install 'edgevand[export]'"
+            )
 
 
 @overload

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -10,15 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from edgevand.cli.common import require_torch
 from edgevand.cli.options import JsonFlag, OutputOption, QuietFlag, VerboseFlag
-from edgevand.errors import MissingDependencyError, UsageError
+from edgevand.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edgevand_export.export import ExportOptions
 
-__all__ = ["export", "require_torch"]
+__all__ = ["export"]
 
 
 def export(
@@ -162,20 +162,3 @@ def _stages(text: str | None) -> tuple[int, ...] | None:
         return tuple(int(each) for each in text.split(","))
     except ValueError:
         raise UsageError(f"expected --stages as numbers such as 6,12,18,24, found {text!r}; correct it") from None
-
-
-def require_torch(purpose: str) -> None:
-    """Say what to install where the workstation's packages are missing.
-
-    Args:
-        purpose: what they are needed for, in words.
-
-    Raises:
-        MissingDependencyError: one of them cannot be imported.
-    """
-    for package in ("torch", "open_clip", "timm", "onnxscript"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingDependencyError(
-                f"expected the package {package} for {purpose}, found none; install it on the workstation with "
-                "pip install 'edgevand[export]'"
-            )

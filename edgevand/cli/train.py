@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from edgevand.cli.common import print_json, say
-from edgevand.cli.export import require_torch
+from edgevand.cli.common import print_json, require_torch, say
 from edgevand.cli.options import DeviceOption, JsonFlag, QuietFlag, VerboseFlag
 from edgevand.errors import BadInputError, UsageError
 
