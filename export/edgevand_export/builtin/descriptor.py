@@ -176,7 +176,8 @@ def context(features: Mapping[str, Tensor], fitted: Fitted, grid: tuple[int, int
 
 def _unit(x: Tensor) -> Tensor:
     """Each patch's vector over its length."""
-    return x / (x.norm(dim=1, keepdim=True) + _SMALL)
+    unit: Tensor = x / (x.norm(dim=1, keepdim=True) + _SMALL)
+    return unit
 
 
 def _extended(x: Tensor, constant: float) -> Tensor:

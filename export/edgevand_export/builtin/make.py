@@ -77,8 +77,8 @@ def _fitted(network: Any, path: Path, report: Callable[[str], None]) -> Fitted: 
         write_atomic(path, save({**tensors, "metric": fitted.metric, "turn": fitted.turn, "constants": constants}))
     found = load(path.read_bytes())
     bases = {tap.name: found[f"basis.{tap.name}"] for tap in TAPS if f"basis.{tap.name}" in found}
-    constants = found["constants"].tolist()
-    return Fitted(bases, found["metric"], constants[0], found["turn"], constants[1])
+    own, other = found["constants"].tolist()
+    return Fitted(bases, found["metric"], own, found["turn"], other)
 
 
 def _trained(model: Any, work: Path, report: Callable[[str], None]) -> tuple[Student, dict[str, Any]]:  # noqa: ANN401

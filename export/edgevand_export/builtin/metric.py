@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
@@ -85,10 +86,10 @@ def drawn_surfaces(plan: FitPlan) -> Iterator[tuple[str, Callable[[], Drawn]]]:
     """A name for each surface, and what draws it."""
     for name in CATALOGUE:
         for seed in plan.products:
-            yield f"{name} {seed}", lambda name=name, seed=seed: _product(name, seed, plan)
+            yield f"{name} {seed}", partial(_product, name, seed, plan)
     for name in SURFACES:
         for seed in plan.surfaces:
-            yield f"{name} {seed}", lambda name=name, seed=seed: _surface(name, seed, plan)
+            yield f"{name} {seed}", partial(_surface, name, seed, plan)
 
 
 def _product(name: str, seed: int, plan: FitPlan) -> Drawn:
@@ -117,7 +118,7 @@ def features_of(trunk: Any, images: Sequence[NDArray[np.uint8]]) -> dict[str, Te
     """Features (N, C, h, w) of every tap by its name."""
     record = ImageRecord(height=IMAGE_SIZE, width=IMAGE_SIZE, mean=MEAN, std=STD)
     tensors = torch.from_numpy(np.stack([to_tensor(image, record) for image in images]))
-    return _joined([tapped(trunk, batch)[1] for batch in tensors.split(_BATCH)])
+    return _joined([tapped(trunk, batch)[1] for batch in torch.split(tensors, _BATCH)])
 
 
 def _joined(batches: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -128,7 +129,8 @@ def _joined(batches: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
 def principal(patches: Tensor, kept: int) -> Tensor:
     """The directions (kept, C) that hold most of the squares of patches (N, C, h, w)."""
     flat = patches.permute(0, 2, 3, 1).reshape(-1, patches.shape[1]).double()
-    return torch.linalg.eigh(flat.T @ flat / len(flat)).eigenvectors.flip(1)[:, :kept].T.float().contiguous()
+    vectors: Tensor = torch.linalg.eigh(flat.T @ flat / len(flat)).eigenvectors
+    return vectors.flip(1)[:, :kept].T.float().contiguous()
 
 
 def moments(enrolled: Tensor, normal: Tensor, defective: Tensor, damaged: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -159,7 +161,7 @@ def discriminant(sound: Tensor, spoilt: Tensor, width: int, shrink: float) -> Te
     values, vectors = torch.linalg.eigh(shrunk)
     whitening = vectors * values.rsqrt()
     directions = torch.linalg.eigh(whitening.T @ spoilt @ whitening).eigenvectors.flip(1)[:, :width]
-    found = (whitening @ directions).T
+    found: Tensor = (whitening @ directions).T
     return (found * torch.sign(found.sum(dim=1, keepdim=True))).float().contiguous()
 
 
@@ -183,8 +185,9 @@ def fit(trunk: Any, plan: FitPlan, report: Callable[[str], None] = lambda _: Non
         images = [*drawn.normal, *(each.defective for each in drawn.pairs)]
         patches = _flat(stack(features_of(trunk, images), TAPS, bases, fine))
         damaged = torch.from_numpy(np.stack([_damaged(each.truth, fine) for each in drawn.pairs]).reshape(-1))
-        parts = patches.split([plan.enrolled, plan.normal, plan.defective])
-        found = moments(*(part.flatten(0, 1) for part in parts), damaged)
+        parts = torch.split(patches, [plan.enrolled, plan.normal, plan.defective])
+        enrolled, normal, defective = (part.flatten(0, 1) for part in parts)
+        found = moments(enrolled, normal, defective, damaged)
         if found is not None:
             sound.append(found[0])
             spoilt.append(found[1])
@@ -215,7 +218,7 @@ def _ratio(trunk: Any, drawn: Drawn, fitted: Fitted, plan: FitPlan) -> float:  #
     for describe, stride in zip((surface, context), STRIDES, strict=True):
         level = _flat(describe(features, fitted, (IMAGE_SIZE // stride, IMAGE_SIZE // stride)))
         unit = level / level.norm(dim=2, keepdim=True)
-        enrolled, others = (part.flatten(0, 1) for part in unit.split([plan.enrolled, plan.normal]))
+        enrolled, others = (part.flatten(0, 1) for part in torch.split(unit, [plan.enrolled, plan.normal]))
         medians.append(float((1 - (others @ enrolled.T).amax(dim=1)).median()))
     return medians[1] / medians[0]
 

@@ -52,7 +52,8 @@ def pair(name: str, kind: str, rng: Generator) -> Pair:
 
 def _taken(surface: Grey, noise: Grey) -> NDArray[np.uint8]:
     """What a grey camera makes of it."""
-    return cv2.cvtColor(np.clip(surface + noise, 0, 255).astype(np.uint8), cv2.COLOR_GRAY2BGR)
+    grey = np.clip(surface + noise, 0, 255).astype(np.uint8)
+    return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), np.uint8)
 
 
 # ---- what surfaces are made of
@@ -62,7 +63,8 @@ def _noise(rng: Generator, blur: float, scale: float = 1.0, stretch: tuple[float
     """Noise of a standard deviation ``scale``, smoothed over ``blur`` pixels times ``stretch`` along x and y."""
     noise = rng.normal(size=(SIDE, SIDE)).astype(np.float32)
     if blur:
-        noise = cv2.GaussianBlur(noise, (0, 0), sigmaX=blur * stretch[0], sigmaY=blur * stretch[1])
+        smooth = cv2.GaussianBlur(noise, (0, 0), sigmaX=blur * stretch[0], sigmaY=blur * stretch[1])
+        noise = np.asarray(smooth, np.float32)
     return np.asarray(noise * (scale / noise.std()), np.float32)
 
 
@@ -89,14 +91,14 @@ def _blob(rng: Generator, radius: float) -> Grey:
     outline = np.stack([x * np.cos(tilt) - y * np.sin(tilt), x * np.sin(tilt) + y * np.cos(tilt)], axis=1) + centre
     fine = np.zeros((SIDE * _FINE, SIDE * _FINE), np.uint8)
     cv2.fillPoly(fine, [np.round(outline * _FINE).astype(np.int32)], (255,))
-    return cv2.resize(fine, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    return np.asarray(cv2.resize(fine, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.float32) / np.float32(255)
 
 
 def _line(points: NDArray[np.float64], width: float) -> Grey:
     """A line through points (x, y), 0 outside and 1 inside."""
     fine = np.zeros((SIDE * _FINE, SIDE * _FINE), np.uint8)
     cv2.polylines(fine, [np.round(points * _FINE).astype(np.int32)], False, (255,), max(1, round(width * _FINE)))  # noqa: FBT003 - an open line
-    return cv2.resize(fine, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    return np.asarray(cv2.resize(fine, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.float32) / np.float32(255)
 
 
 # ---- surfaces
@@ -109,7 +111,7 @@ def _magnet(rng: Generator) -> Grey:
     if rng.random() < 0.5:  # noqa: PLR2004 - half of them
         edge = np.zeros((SIDE, SIDE), np.float32)
         edge[:, : rng.integers(6, 40)] = 1
-        surface *= 1 - 0.55 * np.rot90(edge, rng.integers(4))
+        surface *= 1 - 0.55 * np.rot90(edge, int(rng.integers(4)))
     if rng.random() < 0.35:  # noqa: PLR2004 - a third of them
         surface += _noise(rng, 8, rng.uniform(0, 14), (0.2, 8))
     return _lit(surface, rng, 0.4, 0.2)
@@ -141,7 +143,7 @@ def _cast(rng: Generator) -> Grey:
         body[(radius >= inner) & (radius < outer)] += step
     body[radius < 12] = 60  # noqa: PLR2004 - a design
     surface = np.where(radius < rng.normal(96, 2), body, 225).astype(np.float32)
-    return _lit(cv2.GaussianBlur(surface, (0, 0), 0.8), rng, 0.3, 0.12)
+    return _lit(np.asarray(cv2.GaussianBlur(surface, (0, 0), 0.8), np.float32), rng, 0.3, 0.12)
 
 
 def _cell(rng: Generator) -> Grey:
@@ -170,7 +172,7 @@ def _crystals(rng: Generator) -> Grey:
         plane.insert((float(place[0]), float(place[1])))
     surface = np.zeros((SIDE, SIDE), np.float32)
     for facet in plane.getVoronoiFacetList([])[0]:
-        cv2.fillPoly(surface, [facet.astype(np.int32)], (float(rng.normal(130, 9)),))
+        cv2.fillPoly(surface, [np.asarray(facet, np.int32)], (float(rng.normal(130, 9)),))
     for _ in range(rng.poisson(14)):
         surface -= rng.uniform(10, 35) * cv2.GaussianBlur(_blob(rng, rng.uniform(6, 18)), (0, 0), 4)
     surface = cv2.GaussianBlur(surface, (0, 0), 1.2) + _noise(rng, 0.7, 3)
