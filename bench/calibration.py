@@ -370,9 +370,9 @@ def moderated(degrees: int, sd: float, shift: float = 0.0) -> Rule:
     return limit
 
 
-def program(scores: NDArray[np.float64], rate: float, *, distances: bool = True) -> float:
+def program(scores: NDArray[np.float64], rate: float, *, usual_sd: float | None) -> float:
     """What the program does."""
-    limit = calibrate(scores.tolist(), scores.tolist(), rate, distances=distances).image
+    limit = calibrate(scores.tolist(), scores.tolist(), rate, usual_sd).image
     return math.inf if limit is None else limit.threshold
 
 
@@ -387,9 +387,9 @@ TRIED: dict[str, Rule] = {
     "trimmed mean and deviation on ln s": trimmed,
     "Gumbel on ln s": gumbel,
     "largest left-out score": largest,
-    **{f"prior {sd:.2f}, {nu} degrees": moderated(nu, sd) for nu in (2, 4, 6, 8, 30) for sd in (0.14, 0.17, 0.20)},
-    "prior 0.17, 4 degrees, shift 0.2": moderated(4, 0.17, 0.2),
-    "prior 0.20, 4 degrees, shift 0.2": moderated(4, 0.20, 0.2),
+    **{f"prior {sd:.2f}, {nu} degrees": moderated(nu, sd) for nu in (2, 4, 6, 8, 30) for sd in (0.26, 0.32, 0.38)},
+    "prior 0.32, 4 degrees, shift 0.2": moderated(4, 0.32, 0.2),
+    "prior 0.38, 4 degrees, shift 0.2": moderated(4, 0.38, 0.2),
 }
 
 
@@ -566,13 +566,13 @@ def print_thirds(judged: Sequence[Scored], after: Rule) -> None:
         row(scene.name, shots, rate, *cells, float((scene.draws[f"{shots}/anomalous"][0, :, 0] > limit).mean()))
 
 
-def judge(work: Path, variants: Sequence[str]) -> None:
-    """Print every table."""
+def judge(work: Path, variants: Sequence[str], usual_sd: float | None) -> None:
+    """Print every table; variants that sum probabilities have no usual deviation."""
     for variant in variants:
         judged = read(work, variant)
         print(f"\n## {variant}")
         for table in (print_tried, print_groups, print_banks, print_prior, print_thirds):
-            table(judged, partial(program, distances=VARIANTS[variant].terms is None))
+            table(judged, partial(program, usual_sd=usual_sd if VARIANTS[variant].terms is None else None))
 
 
 def main() -> int:
@@ -593,7 +593,7 @@ def main() -> int:
         wanted = {name: getattr(arguments, name) for name in ("variants", "augment")}
         score(arguments.data, bundle, work, **wanted, only=arguments.scenes)
     else:
-        judge(work, arguments.variants)
+        judge(work, arguments.variants, bundle.manifest.score.usual_sd)
     return 0
 
 

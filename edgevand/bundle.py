@@ -102,6 +102,12 @@ class ScoreRecord(Record):
 
     terms: tuple[Literal["text", "zero-shot-map", "memory-map"], ...]
     image: Literal["max", "top1%"] = "max"
+    usual_sd: float | None = Field(
+        default=None,
+        gt=0,
+        le=10,
+        description="usual deviation of ln(raw score) among normal frames of one scene; None: not known",
+    )
 
 
 class EnrolRecord(Record):

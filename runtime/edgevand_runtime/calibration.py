@@ -5,7 +5,7 @@ A line has no labelled defects on its first day. Every enrolled frame is scored 
 
 - n >= ceil(1/R) - 1: the order statistic of rank ceil((1 - R)(n + 1)); conformal p-values exist.
 - n >= 4: a prediction limit on y = ln s, flagged ``extrapolated``; no p-value can reach R. A handful of scores says
-  little of their own spread, so where scores are distances the variance is shrunk towards what is usual there.
+  little of their own spread, so where the bundle says what is usual the variance is shrunk towards that.
 - less: no scale exists, nothing is calibrated and nothing is guessed.
 """
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = [
     "MIN_GROUPS",
     "PRIOR_DEGREES",
-    "PRIOR_SD",
     "SD_FLOOR",
     "calibrate",
     "calibrated_score",
@@ -45,11 +44,8 @@ MIN_GROUPS = 4
 SD_FLOOR = 0.05
 """Floor of the deviation of y: near-identical frames would give a scale near 0 and a flood of alarms."""
 
-PRIOR_SD = 0.17
-"""Usual deviation of y among normal frames where raw scores are distances alone (docs/calibration.md)."""
-
 PRIOR_DEGREES = 4
-"""Degrees of freedom that the usual deviation counts for beside the n - 1 of the enrolled frames."""
+"""Degrees of freedom that a bundle's usual deviation counts for beside the n - 1 of the enrolled frames."""
 
 _SMALLEST = 1e-12
 """Raw scores are sums of distances and probabilities; rounding can put a perfect match just below 0."""
@@ -93,23 +89,28 @@ def frames_for_rate(rate: float) -> int:
     return math.ceil(1 / rate - 1e-9) - 1
 
 
-def moderated_sd(y: NDArray[np.float64], degrees: int = PRIOR_DEGREES) -> float:
+def moderated_sd(y: NDArray[np.float64], usual_sd: float | None) -> float:
     """Deviation of a small sample, its variance shrunk towards the usual one; at least ``SD_FLOOR``.
 
-    ``sqrt((d0 s0^2 + (n - 1) s^2) / (d0 + n - 1))`` with s0 = ``PRIOR_SD``: the posterior of a normal variance under a
-    scaled inverse chi-squared prior, with d0 + n - 1 degrees of freedom (Smyth 2004, "Linear models and empirical
-    Bayes methods", section 4).
+    ``sqrt((d0 s0^2 + (n - 1) s^2) / (d0 + n - 1))`` with d0 = ``PRIOR_DEGREES``: the posterior of a normal variance
+    under a scaled inverse chi-squared prior, with d0 + n - 1 degrees of freedom (Smyth 2004, "Linear models and
+    empirical Bayes methods", section 4).
 
     Args:
         y: (n,) logarithms of raw scores, n at least 2.
-        degrees: d0; 0 for no prior.
+        usual_sd: s0; None for no prior.
     """
-    own = len(y) - 1
-    return max(math.sqrt((degrees * PRIOR_SD**2 + own * float(y.var(ddof=1))) / (degrees + own)), SD_FLOOR)
+    own, usual = len(y) - 1, usual_sd or 0.0
+    degrees = _prior_degrees(usual_sd)
+    return max(math.sqrt((degrees * usual**2 + own * float(y.var(ddof=1))) / (degrees + own)), SD_FLOOR)
+
+
+def _prior_degrees(usual_sd: float | None) -> int:
+    return 0 if usual_sd is None else PRIOR_DEGREES
 
 
 def calibrate(
-    image_scores: Sequence[float], map_scores: Sequence[float], rate: float, *, distances: bool = True
+    image_scores: Sequence[float], map_scores: Sequence[float], rate: float, usual_sd: float | None = None
 ) -> CalibrationRecord:
     """Calibrate on leave-one-out scores of normal frames.
 
@@ -117,15 +118,14 @@ def calibrate(
         image_scores: raw image score of each independent frame.
         map_scores: maximum of the raw map of each, which calibrates the map's own threshold.
         rate: wanted false-alarm rate per frame, in (0, 1).
-        distances: raw scores are distances to the bank alone, whose spread from frame to frame is much the same
-            everywhere; sums with probabilities have no usual spread, and only their own frames count.
+        usual_sd: deviation of ln(raw score) that is usual for the bundle (``score.usual_sd``); None where none is
+            known, and only the frames themselves count.
     """
     n = len(image_scores)
     kind: Literal["conformal", "extrapolated", "none"] = "conformal" if n >= frames_for_rate(rate) else "extrapolated"
     if n < MIN_GROUPS:
         kind = "none"
-    degrees = PRIOR_DEGREES if distances else 0
-    limits = [None if kind == "none" else _limit(scores, rate, kind, degrees) for scores in (image_scores, map_scores)]
+    limits = [None if kind == "none" else _limit(scores, rate, kind, usual_sd) for scores in (image_scores, map_scores)]
     return CalibrationRecord(
         kind=kind,
         false_alarm_rate=rate,
@@ -136,7 +136,7 @@ def calibrate(
     )
 
 
-def _limit(scores: Sequence[float], rate: float, kind: str, degrees: int) -> LimitRecord:
+def _limit(scores: Sequence[float], rate: float, kind: str, usual_sd: float | None) -> LimitRecord:
     """Threshold at a wanted rate.
 
     ``extrapolated``: mean + t(d0 + n - 1, 1 - R) sd sqrt(1 + 1/n) with the moderated sd: the predictive distribution of
@@ -144,12 +144,12 @@ def _limit(scores: Sequence[float], rate: float, kind: str, degrees: int) -> Lim
     """
     y = np.log(np.maximum(np.asarray(scores, np.float64), _SMALLEST))
     n = len(y)
-    mean, sd = float(y.mean()), moderated_sd(y, degrees)
+    mean, sd = float(y.mean()), moderated_sd(y, usual_sd)
     if kind == "conformal":
         rank = math.ceil((1 - rate) * (n + 1) - 1e-9)
         limit = float(np.sort(y)[rank - 1])
     else:
-        limit = mean + student_quantile(1 - rate, degrees + n - 1) * sd * math.sqrt(1 + 1 / n)
+        limit = mean + student_quantile(1 - rate, _prior_degrees(usual_sd) + n - 1) * sd * math.sqrt(1 + 1 / n)
     return LimitRecord(mean=mean, sd=sd, threshold=math.exp(limit))
 
 

@@ -47,7 +47,8 @@ if TYPE_CHECKING:
 __all__ = ["DEMO_SCHEMA", "run_demo"]
 
 DEMO_SCHEMA = "edgevand.demo/1"
-SHOTS = 8
+SHOTS = 16
+"""Eight, the default of enrolment, see too little of how much these parts differ (docs/calibration.md)."""
 
 _CLEAN = 20
 """Frames at the start of the belt that are always good; parts are enrolled from these and judged behind them."""

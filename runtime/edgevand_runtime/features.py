@@ -114,7 +114,7 @@ def calibrate_features(
         [max(raw.raw_score for raw in raws) for raws in by_group],
         [max(raw.map_max or 0.0 for raw in raws) for raws in by_group],
         rate,
-        distances=method.distances_alone,
+        manifest.score.usual_sd,
     )
 
 

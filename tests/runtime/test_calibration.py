@@ -11,7 +11,6 @@ from scipy import stats  # type: ignore[import-untyped]
 
 from edgevand_runtime.calibration import (
     PRIOR_DEGREES,
-    PRIOR_SD,
     SD_FLOOR,
     calibrate,
     calibrated_score,
@@ -27,6 +26,8 @@ from tests.core.builders import bank_features, make_bundle
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+USUAL = 0.17
 
 
 @pytest.mark.parametrize("degrees", [1, 2, 3, 4, 5, 7, 8, 19, 98])
@@ -44,10 +45,10 @@ def test_the_threshold_is_the_predictive_quantile_of_the_normal_model_with_a_pri
 ) -> None:
     """Against scipy's t distribution with the posterior's degrees, location and scale."""
     y = np.random.default_rng(n).normal(0.3, 0.4, n)
-    limit = calibrate(np.exp(y).tolist(), np.exp(y).tolist(), rate).image
+    limit = calibrate(np.exp(y).tolist(), np.exp(y).tolist(), rate, USUAL).image
     assert limit is not None
     degrees = PRIOR_DEGREES + n - 1
-    variance = (PRIOR_DEGREES * PRIOR_SD**2 + ((y - y.mean()) ** 2).sum()) / degrees
+    variance = (PRIOR_DEGREES * USUAL**2 + ((y - y.mean()) ** 2).sum()) / degrees
     predictive = stats.t(degrees, loc=y.mean(), scale=math.sqrt(variance * (1 + 1 / n)))
     assert math.log(limit.threshold) == pytest.approx(predictive.ppf(1 - rate), rel=1e-9)
 
@@ -55,7 +56,7 @@ def test_the_threshold_is_the_predictive_quantile_of_the_normal_model_with_a_pri
 def test_the_predictive_quantile_equals_an_integral_over_the_posterior_of_mean_and_variance() -> None:
     """The closed form against draws of variance, mean and one more score, for four scores worked by hand."""
     y = np.array([-0.1, 0.1, 0.3, 0.5])
-    limit = calibrate(np.exp(y).tolist(), [1.0] * 4, 0.05).image
+    limit = calibrate(np.exp(y).tolist(), [1.0] * 4, 0.05, USUAL).image
     assert limit is not None
     random = np.random.default_rng(0)
     draws = 400_000
@@ -66,7 +67,7 @@ def test_the_predictive_quantile_equals_an_integral_over_the_posterior_of_mean_a
 
 def test_four_scores_worked_by_hand() -> None:
     """Of 0, 0.1, 0.2, 0.3 the sum of squares is 0.05; sd = sqrt((4 * 0.0289 + 0.05) / 7); t(7, 0.99) = 2.998."""
-    limit = calibrate([math.exp(0.1 * i) for i in range(4)], [1.0] * 4, 0.01).image
+    limit = calibrate([math.exp(0.1 * i) for i in range(4)], [1.0] * 4, 0.01, USUAL).image
     assert limit is not None
     assert limit.mean == pytest.approx(0.15)
     assert limit.sd == pytest.approx(0.153809, abs=1e-6)
@@ -108,21 +109,23 @@ def test_fewer_than_four_frames_calibrate_nothing(n: int) -> None:
 
 def test_near_identical_frames_get_most_of_the_usual_deviation() -> None:
     """Else everything that comes later would exceed the threshold."""
-    limit = calibrate([1.0, 1.0, 1.0, 1.0001], [1.0] * 4, 0.01).image
+    limit = calibrate([1.0, 1.0, 1.0, 1.0001], [1.0] * 4, 0.01, USUAL).image
     assert limit is not None
-    assert limit.sd == pytest.approx(PRIOR_SD * math.sqrt(PRIOR_DEGREES / (PRIOR_DEGREES + 3)), rel=1e-3)
+    assert limit.sd == pytest.approx(USUAL * math.sqrt(PRIOR_DEGREES / (PRIOR_DEGREES + 3)), rel=1e-3)
 
 
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=60))
 def test_the_moderated_deviation_lies_between_the_usual_one_and_the_sample_s(y: list[float]) -> None:
     own = max(float(np.std(y, ddof=1)), SD_FLOOR)
-    low, high = sorted((own, PRIOR_SD))
-    assert low - 1e-12 <= moderated_sd(np.array(y)) <= high + 1e-12
+    low, high = sorted((own, USUAL))
+    assert low - 1e-12 <= moderated_sd(np.array(y), USUAL) <= high + 1e-12
 
 
 def test_the_prior_fades_as_frames_are_added() -> None:
     """Scores that alternate have the same deviation at every n, nearly."""
-    gaps = [abs(moderated_sd(y) - float(y.std(ddof=1))) for n in (4, 40, 400) if len(y := np.resize([-0.5, 0.5], n))]
+    gaps = [
+        abs(moderated_sd(y, USUAL) - float(y.std(ddof=1))) for n in (4, 40, 400) if len(y := np.resize([-0.5, 0.5], n))
+    ]
     assert gaps[0] > 4 * gaps[1] > 16 * gaps[2]
     assert gaps[2] < 0.005
 
@@ -135,8 +138,8 @@ def test_the_prior_fades_as_frames_are_added() -> None:
 def test_scores_in_other_units_give_the_same_threshold_in_those_units(
     scores: list[float], unit: float, rate: float
 ) -> None:
-    one = calibrate(scores, scores, rate).image
-    other = calibrate([score * unit for score in scores], scores, rate).image
+    one = calibrate(scores, scores, rate, USUAL).image
+    other = calibrate([score * unit for score in scores], scores, rate, USUAL).image
     assert one is not None
     assert other is not None
     assert other.threshold == pytest.approx(one.threshold * unit, rel=1e-9)
@@ -144,7 +147,7 @@ def test_scores_in_other_units_give_the_same_threshold_in_those_units(
 
 @given(st.lists(st.floats(0.01, 100), min_size=4, max_size=18))
 def test_a_smaller_rate_never_lowers_the_threshold(scores: list[float]) -> None:
-    limits = [calibrate(scores, scores, rate).image for rate in (0.04, 0.01, 0.001)]
+    limits = [calibrate(scores, scores, rate, USUAL).image for rate in (0.04, 0.01, 0.001)]
     thresholds = [limit.threshold for limit in limits if limit is not None]
     assert thresholds == sorted(thresholds)
 
@@ -157,41 +160,33 @@ def test_the_map_has_a_threshold_of_its_own_by_the_same_rule() -> None:
 
 
 @pytest.mark.parametrize(("n", "factor"), [(4, 5.08), (5, 4.10), (8, 3.18), (12, 2.83), (20, 2.60)])
-def test_sums_with_probabilities_get_students_prediction_limit(n: int, factor: float) -> None:
-    """No spread is usual there, so the frames alone decide: the published factors on the deviation."""
+def test_without_a_usual_deviation_the_threshold_is_students_prediction_limit(n: int, factor: float) -> None:
+    """The frames alone decide: the published factors on the deviation."""
     y = np.random.default_rng(n).normal(0.3, 0.4, n)
-    limit = calibrate(np.exp(y).tolist(), np.exp(y).tolist(), 0.01, distances=False).image
+    limit = calibrate(np.exp(y).tolist(), np.exp(y).tolist(), 0.01).image
     assert limit is not None
     assert limit.sd == pytest.approx(y.std(ddof=1))
     assert (math.log(limit.threshold) - y.mean()) / limit.sd == pytest.approx(factor, abs=0.006)
 
 
-def test_sums_with_probabilities_of_near_identical_frames_get_the_floor() -> None:
-    limit = calibrate([1.0, 1.0, 1.0, 1.0001], [1.0] * 4, 0.01, distances=False).image
+def test_without_a_usual_deviation_near_identical_frames_get_the_floor() -> None:
+    limit = calibrate([1.0, 1.0, 1.0, 1.0001], [1.0] * 4, 0.01).image
     assert limit is not None
     assert limit.sd == SD_FLOOR
 
 
-@pytest.mark.parametrize(
-    ("terms", "objects", "expected"),
-    [
-        (["memory-map"], ("object",), {"distances": True}),
-        (["text", "zero-shot-map", "memory-map"], ("object",), {"distances": False}),
-        (["text", "memory-map"], ("object",), {"distances": False}),
-        (["text", "memory-map"], (), {"distances": True}),
-    ],
-)
-def test_a_bank_is_calibrated_with_the_usual_spread_only_where_its_raw_scores_are_distances_alone(
-    terms: list[str], objects: tuple[str, ...], expected: dict[str, bool], tmp_path: Path
+@pytest.mark.parametrize("usual", [None, 0.2])
+def test_a_bank_is_calibrated_with_the_deviation_that_its_bundle_calls_usual(
+    usual: float | None, tmp_path: Path
 ) -> None:
-    """Without an object there is no text to add, whatever the bundle's terms say."""
-    bundle = make_bundle(tmp_path / "bundle", objects=objects, heads=bool(objects), score={"terms": terms})
-    features = bank_features(bundle, frames=5, object_name=objects[0] if objects else None)
+    score = {"terms": ["memory-map"], "usual_sd": usual}
+    bundle = make_bundle(tmp_path / "bundle", score=score)
+    features = bank_features(bundle, frames=5, object_name=bundle.objects[0] if bundle.objects else None)
     record = calibrate_features(bundle.manifest, features, range(5), None, 0.01)
     raws = leave_one_out(bundle.manifest, features, range(5), None)
     scores, maxima = [raw.raw_score for raw in raws], [raw.map_max or 0.0 for raw in raws]
-    assert record == calibrate(scores, maxima, 0.01, **expected)
-    assert record != calibrate(scores, maxima, 0.01, distances=not expected["distances"])
+    assert record == calibrate(scores, maxima, 0.01, usual)
+    assert record != calibrate(scores, maxima, 0.01, 0.4)
 
 
 def test_a_threshold_set_by_hand_keeps_the_calibrated_scale() -> None:
@@ -231,7 +226,7 @@ def false_alarms(n: int, rate: float, deviations: np.ndarray) -> float:
     over = 0
     for deviation in deviations:
         y = random.normal(0, deviation, n + 10)
-        limit = calibrate(np.exp(y[:n]).tolist(), [1.0] * n, rate).image
+        limit = calibrate(np.exp(y[:n]).tolist(), [1.0] * n, rate, USUAL).image
         assert limit is not None
         over += int((np.exp(y[n:]) > limit.threshold).sum())
     return over / (10 * len(deviations))
@@ -242,17 +237,17 @@ def false_alarms(n: int, rate: float, deviations: np.ndarray) -> float:
 def test_over_scenes_of_all_kinds_the_rate_is_the_wanted_one(n: int, rate: float, within: float) -> None:
     """Exact over scenes whose variance follows the prior, within the error of 4000 banks."""
     chi = np.random.default_rng(1).chisquare(PRIOR_DEGREES, 4000)
-    deviations = PRIOR_SD * np.sqrt(PRIOR_DEGREES / chi)
+    deviations = USUAL * np.sqrt(PRIOR_DEGREES / chi)
     assert false_alarms(n, rate, deviations) == pytest.approx(rate, abs=within)
 
 
 @pytest.mark.parametrize(("n", "most"), [(4, 0.04), (8, 0.03), (18, 0.02)])
 def test_a_scene_that_varies_twice_as_much_as_usual_gives_up_to_a_few_times_the_rate(n: int, most: float) -> None:
     """Twice the usual deviation and a wanted rate of 1 %: the price of knowing more than the frames say."""
-    found = false_alarms(n, 0.01, np.full(2000, 2 * PRIOR_SD))
+    found = false_alarms(n, 0.01, np.full(2000, 2 * USUAL))
     assert 0.01 < found < most
 
 
 @pytest.mark.parametrize("n", [4, 8, 18])
 def test_a_steadier_scene_than_usual_stays_below_the_wanted_rate(n: int) -> None:
-    assert false_alarms(n, 0.01, np.full(2000, PRIOR_SD / 2)) < 0.01
+    assert false_alarms(n, 0.01, np.full(2000, USUAL / 2)) < 0.01

@@ -64,11 +64,6 @@ class AprilGan:
         self._sums_text = "text" in terms and text is not None
         self._sums_zero_shot = "zero-shot-map" in terms and manifest.has_heads
 
-    @property
-    def distances_alone(self) -> bool:
-        """Whether neither text nor zero-shot map is summed."""
-        return self._memory is not None and not (self._sums_text or self._sums_zero_shot)
-
     def score(self, outputs: EncoderOutput) -> list[RawScore]:
         """Score N encoded frames."""
         distances = None if self._memory is None else self._memory.distances(outputs.tokens)

@@ -36,10 +36,6 @@ class RawScore:
 class Method(Protocol):
     """Scores frames; heavy state is built once in the constructor."""
 
-    @property
-    def distances_alone(self) -> bool:
-        """Whether raw scores are distances to the bank and nothing is added: their spread is then known beforehand."""
-
     def score(self, outputs: EncoderOutput) -> list[RawScore]:
         """Score N encoded frames."""
 
