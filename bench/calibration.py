@@ -578,7 +578,7 @@ def judge(work: Path, variants: Sequence[str], usual_sd: float | None) -> None:
 def main() -> int:
     """Score, or print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=["score", "judge"])
+    parser.add_argument("step", nargs="?", choices=["score", "judge"], help="default: one after the other")
     parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared/data")
     parser.add_argument("--bundle", type=Path, default=builtin_bundle())
     parser.add_argument("--variants", nargs="+", default=["default"], choices=list(VARIANTS))
@@ -589,10 +589,10 @@ def main() -> int:
     bundle = Bundle.open(arguments.bundle)
     work = arguments.work / "+".join([bundle.hash.removeprefix("sha256:")[:12], *sorted(arguments.augment)])
     work.mkdir(parents=True, exist_ok=True)
-    if arguments.step == "score":
+    if arguments.step != "judge":
         wanted = {name: getattr(arguments, name) for name in ("variants", "augment")}
         score(arguments.data, bundle, work, **wanted, only=arguments.scenes)
-    else:
+    if arguments.step != "score":
         judge(work, arguments.variants, bundle.manifest.score.usual_sd)
     return 0
 

@@ -2,7 +2,7 @@
 
 Processor time of the whole process, engine on one thread, so that what else the machine does matters little::
 
-    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python bench/evaluate_sharing.py ../shared/data/hazelnut-toy [--bundle DIR]
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python bench/evaluate_sharing.py [../shared/data/hazelnut-toy] [--bundle DIR]
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgevand_runtime.engines import Engine
 
 SHOTS, SEEDS = (0, 1, 2, 4), (0, 1, 2)
+HAZELNUTS = Path(__file__).resolve().parents[2] / "shared/data/hazelnut-toy"
 
 
 def measure(dataset: Dataset, bundle: Bundle, engine: Engine, options: EvaluateOptions) -> tuple[float, int, int]:
@@ -38,7 +39,7 @@ def measure(dataset: Dataset, bundle: Bundle, engine: Engine, options: EvaluateO
 def main() -> None:
     """Read the arguments, measure both ways, print."""
     parser = argparse.ArgumentParser(description="what sharing the encoder between rows saves")
-    parser.add_argument("data", type=Path, help="a dataset")
+    parser.add_argument("data", type=Path, nargs="?", default=HAZELNUTS, help="a dataset")
     parser.add_argument("--bundle", type=Path, help="default: the built-in one")
     arguments = parser.parse_args()
     bundle = Bundle.open(arguments.bundle or builtin_bundle())

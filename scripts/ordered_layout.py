@@ -8,7 +8,7 @@ The pictures of each position are in order of time by their names, and ``labels.
 The first K normal ones become ``TARGET/<position>/train/good``, the others ``test/good`` and ``test/anomalous``
 (layout ``folder``)::
 
-    python bench/ordered_layout.py ../shared/data/ballscrew /tmp/ballscrew --train 16
+    python scripts/ordered_layout.py ../shared/data/ballscrew /tmp/ballscrew --train 16
     edgevand evaluate --data /tmp/ballscrew/305000_090 --ordered --shots 4,8,16 -o report
 """
 
