@@ -2,7 +2,7 @@
 
 Processor time of the whole process, engine on one thread, so that what else the machine does matters little::
 
-    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python bench/evaluate_sharing.py [../shared/data/hazelnut-toy] [--bundle DIR]
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python bench/evaluate_sharing.py [DATA] [--bundle DIR]
 """
 
 from __future__ import annotations
