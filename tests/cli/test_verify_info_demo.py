@@ -140,7 +140,7 @@ def test_demo_prints_the_table_and_leaves_the_newest_bank_alone(
     remember("bank", enrol_tiny(bundle, tmp_path / "mine").path)
     assert main(["demo", "--bundle", str(bundle.path), "--frames", "6"]) == 0
     out = capfd.readouterr().out
-    for word in ("image AUROC", "pixel AUROC", "caught", "missed", "false alarms", "enrolled: 8 independent frames"):
+    for word in ("image AUROC", "pixel AUROC", "caught", "missed", "false alarms", "enrolled: 16 independent frames"):
         assert word in out
     assert str(home() / "demo" / "demo.png") in out
     assert (home() / "demo" / "demo.png").is_file()
