@@ -9,6 +9,7 @@ import typer
 
 from edgevand.cli.common import open_bank, open_bundle, open_pair, print_json, say
 from edgevand.cli.options import (
+    AugmentOption,
     BackendOption,
     BankOption,
     BundleOption,
@@ -20,6 +21,7 @@ from edgevand.cli.options import (
     SourceOption,
     TextOption,
     VerboseFlag,
+    poses,
 )
 from edgevand.errors import UsageError
 
@@ -54,13 +56,7 @@ def enroll(
     false_alarm_rate: Annotated[
         float | None, typer.Option(metavar="R", help="Wanted false alarms per frame (default 0.01).")
     ] = None,
-    augment: Annotated[
-        str | None,
-        typer.Option(
-            metavar="rotate,flip|none",
-            help="Add turned or mirrored copies of each frame, or none (default: what the bundle recommends).",
-        ),
-    ] = None,
+    augment: AugmentOption = None,
     append: Annotated[bool, typer.Option("--append", help="Add frames to a bank that is there.")] = False,
     remove: Annotated[
         list[int] | None, typer.Option(metavar="FRAME", help="Take this frame out of the bank (repeatable).")
@@ -146,13 +142,8 @@ def _options(
         text_file=text,
         roi=None if roi is None else Roi.parse(roi),
         false_alarm_rate=_DEFAULT_RATE if false_alarm_rate is None else false_alarm_rate,
-        augment=None if augment is None else _poses(augment),
+        augment=poses(augment),
     )
-
-
-def _poses(given: str) -> tuple[str, ...]:
-    """``--augment``: names between commas, or ``none``."""
-    return () if given.strip() == "none" else tuple(part.strip() for part in given.split(","))
 
 
 def _take(
@@ -180,8 +171,8 @@ def _take(
             raise UsageError(message)
         source = full_source(bank.record.source)
     if bank is None and options.augment is None and bundle.manifest.enrol.augment:
-        poses = " and ".join(_POSES[name] for name in bundle.manifest.enrol.augment)
-        say(f"each frame goes in {poses}, as the bundle recommends; --augment none for a fixed view", quiet=quiet)
+        named = " and ".join(_POSES[name] for name in bundle.manifest.enrol.augment)
+        say(f"each frame goes in {named}, as the bundle recommends; --augment none for a fixed view", quiet=quiet)
     target = output or home() / "banks" / _slug(source)
     with open_source(source) as opened:
         engine = open_engine(bundle, backend=backend, device=device)

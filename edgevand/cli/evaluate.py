@@ -11,6 +11,7 @@ import typer
 
 from edgevand.cli.common import open_bundle, print_json, say
 from edgevand.cli.options import (
+    AugmentOption,
     BackendOption,
     BundleOption,
     DeviceOption,
@@ -20,6 +21,7 @@ from edgevand.cli.options import (
     QuietFlag,
     TextOption,
     VerboseFlag,
+    poses,
 )
 
 if TYPE_CHECKING:
@@ -53,9 +55,7 @@ def evaluate(
     false_alarm_rate: Annotated[
         float, typer.Option(metavar="R", help="False-alarm rate asked of the enrolled threshold, per frame.")
     ] = 0.01,
-    augment: Annotated[
-        str | None, typer.Option(metavar="rotate,flip", help="Put turned or mirrored copies into the bank, as enroll.")
-    ] = None,
+    augment: AugmentOption = None,
     ordered: Annotated[
         bool, typer.Option("--ordered", help="Enrol the first frames in order of time, and judge the rest in it.")
     ] = False,
@@ -101,7 +101,7 @@ def evaluate(
         seeds=_numbers("--seeds", seeds),
         score_rule=score_rule,  # type: ignore[arg-type] # checked there
         false_alarm_rate=false_alarm_rate,
-        augment=tuple(_listed(augment)),
+        augment=poses(augment),
         object_name=object_name,
         text_file=text,
         ordered=ordered,

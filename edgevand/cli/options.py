@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "AugmentOption",
     "BackendOption",
     "BankOption",
     "BundleOption",
@@ -20,6 +21,7 @@ __all__ = [
     "TextOption",
     "ThresholdOption",
     "VerboseFlag",
+    "poses",
 ]
 
 SourceOption = Annotated[
@@ -34,6 +36,13 @@ SourceOption = Annotated[
 ]
 OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="PATH", help="Where the result is written.")
+]
+AugmentOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="rotate,flip|none",
+        help="Add turned or mirrored copies of each frame, or none (default: what the bundle recommends).",
+    ),
 ]
 BundleOption = Annotated[
     Path | None,
@@ -62,3 +71,10 @@ VerboseFlag = Annotated[
     typer.Option("--verbose", "-v", count=True, help="Say what is done; twice: everything, and tracebacks of errors."),
 ]
 QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+
+
+def poses(augment: str | None) -> tuple[str, ...] | None:
+    """``--augment``: names between commas, ``none`` for no copies; None where the bundle decides."""
+    if augment is None:
+        return None
+    return () if augment.strip() == "none" else tuple(part.strip() for part in augment.split(","))

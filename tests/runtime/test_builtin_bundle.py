@@ -40,7 +40,7 @@ def test_its_raw_score_sums_the_memory_map_alone(bundle: Bundle) -> None:
     """Text and heads know drawings only; they are there for zero-shot use, and every stage has a head."""
     manifest = bundle.manifest
     assert manifest.score.terms == ("memory-map",)
-    assert manifest.score.image == "max"
+    assert manifest.score.image == "top1%"
     assert [(stage.index, stage.grid) for stage in manifest.stages] == [(6, (14, 14)), (7, (7, 7))]
     assert all(stage.head for stage in manifest.stages)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgevand.errors import BadInputError, UsageError
+from edgevand_runtime.augment import chosen_poses
 from edgevand_runtime.bank_writer import calibrated_bank
 from edgevand_runtime.detector import Detector, choose_text
 from edgevand_runtime.evaluation.draws import drawn_order, time_order
@@ -127,6 +128,7 @@ class CaseMaker:
         self._engine = engine
         self._class = dataset_class
         self._options = options
+        self._augment = chosen_poses(options.augment, bundle.manifest)
         self._failed = failed
         self._told = told
         self.object_name, self._text = text_for(bundle, dataset_class.name, options)
@@ -137,7 +139,7 @@ class CaseMaker:
     @property
     def copies(self) -> int:
         """Pictures that a frame is in the bank: itself and its augmented copies."""
-        return (8 if "rotate" in self._options.augment else 1) * (2 if "flip" in self._options.augment else 1)
+        return (8 if "rotate" in self._augment else 1) * (2 if "flip" in self._augment else 1)
 
     def cases(self) -> list[Case]:
         """Encode what is enrolled and make every case, in the order of shots, then seeds."""
@@ -180,7 +182,7 @@ class CaseMaker:
         except BadInputError as error:
             self._failed(sample, str(error))
             return None
-        features = encode_frame(frame.image, self._bundle.manifest, self._engine, self._text, self._options.augment)
+        features = encode_frame(frame.image, self._bundle.manifest, self._engine, self._text, self._augment)
         self.pictures += self.copies
         return _Encoded(features, look_at(frame.image), frame)
 
@@ -225,7 +227,7 @@ class CaseMaker:
             "source": self._class.name,
             "frame_size": frame.size,
             "roi": None,
-            "augment": tuple(sorted(self._options.augment, reverse=True)),
+            "augment": self._augment,
             "interval": 0.0,
         }
 

@@ -27,7 +27,8 @@ class EvaluateOptions:
         score_rule: ``max`` takes the stream's raw score; ``released`` the min-max over the test set that the
             reference's code takes, which no stream can.
         false_alarm_rate: wanted of the enrolled threshold, per frame, in (0, 1).
-        augment: ``rotate`` and ``flip`` add copies to the bank, as for ``enroll``.
+        augment: ``rotate`` and ``flip`` add copies to the bank, as for ``enroll``; None adds those that the bundle
+            recommends, which ``evaluate`` then writes into the report.
         object_name: whose text embeddings to use for every class; None: the class's own, else ``object``.
         text_file: embeddings made later by ``edgevand export --text-only``.
         ordered: enrol the first frames in order of time, and judge the rest in that order.
@@ -38,7 +39,7 @@ class EvaluateOptions:
     seeds: tuple[int, ...] = (0, 1, 2)
     score_rule: ScoreRule = "max"
     false_alarm_rate: float = 0.01
-    augment: tuple[str, ...] = ()
+    augment: tuple[str, ...] | None = None
     object_name: str | None = None
     text_file: Path | None = None
     ordered: bool = False
@@ -65,7 +66,7 @@ class EvaluateOptions:
             "seeds": list(self.seeds),
             "score_rule": self.score_rule,
             "false_alarm_rate": self.false_alarm_rate,
-            "augment": sorted(self.augment),
+            "augment": sorted(self.augment or ()),
             "object": self.object_name,
             "text": None if self.text_file is None else f"sha256:{sha256_file(self.text_file)}",
             "ordered": self.ordered,

@@ -9,7 +9,7 @@ import logging
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from edgevand import __version__
 from edgevand.errors import MissingDependencyError, UsageError
 from edgevand.files import read_limited, write_atomic
 from edgevand.records import created_by
+from edgevand_runtime.augment import chosen_poses
 from edgevand_runtime.evaluation.cases import CaseMaker, frames_to_enrol, text_for
 from edgevand_runtime.evaluation.judging import judge
 from edgevand_runtime.evaluation.published import published_rows
@@ -110,6 +111,7 @@ def evaluate(  # noqa: PLR0913 - by name
     """
     if html:
         require_html()
+    options = replace(options, augment=chosen_poses(options.augment, bundle.manifest))
     _check_shots(dataset, options)
     for dataset_class in dataset.classes:
         text_for(bundle, dataset_class.name, options)

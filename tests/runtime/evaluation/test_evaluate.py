@@ -8,6 +8,7 @@ import io
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -16,6 +17,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
+from edgevand.bundle import Bundle
 from edgevand.errors import MissingDependencyError, OutputError, UsageError
 from edgevand_runtime.datasets import open_dataset
 from edgevand_runtime.detector import Detector
@@ -37,12 +39,9 @@ from tests.runtime.evaluation.scenes import (
 from tests.tiny import SIZE, draw_part, write_parts, write_tiny_bundle
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from edgevand.bank import Bank
-    from edgevand.bundle import Bundle
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +159,21 @@ def test_augmented_copies_are_encoded_once_too(plain: Bundle, tmp_path: Path) ->
     assert engine.pictures == 2 * 2 + 7
     (work,) = report["work"]
     assert (work["encoded"], work["encoded_without_sharing"]) == (11, 11)
+
+
+@pytest.mark.parametrize(("given", "used", "pictures"), [(None, ["flip"], 2), ((), [], 1)])
+def test_frames_are_enrolled_in_the_poses_that_the_bundle_recommends_unless_told_otherwise(
+    plain: Bundle, tmp_path: Path, given: tuple[str, ...] | None, used: list[str], pictures: int
+) -> None:
+    folder = Path(shutil.copytree(plain.path, tmp_path / "bundle"))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["enrol"] = {"augment": ["flip"]}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    engine = CountingEngine(plain)
+    root = make_mvtec(tmp_path / "data")
+    report = run(root, Bundle.open(folder), tmp_path / "report", shots=(2,), seeds=(0,), augment=given, engine=engine)
+    assert engine.pictures == 2 * pictures + 7
+    assert report["options"]["augment"] == used
 
 
 def test_batches_change_no_figure(whole: Bundle, tmp_path: Path) -> None:
