@@ -7,7 +7,7 @@
     contact-sheet.jpg       what was taken and what was refused
 
 ``features.safetensors``, F frames, A augmented copies of each, per stage i of the bundle with P tokens of width C:
-``tokens_<i>`` [F, 1+A, P, C] unit vectors (float32, or float16 for an fp16 bundle; copy 0 is the frame itself),
+``tokens_<i>`` [F, 1+A, P, C] unit vectors (float32 of an fp32 graph, else float16; copy 0 is the frame itself),
 ``embedding`` [F, D] float32, ``logits_<i>`` [F, h, w] float32 where the stage has a head, and
 ``text`` [2, D] float32 where the bank was enrolled with an object.
 """
@@ -23,6 +23,7 @@ from pydantic import Field
 
 from edgevand import versions
 from edgevand.bank_checks import check_features, check_record, thumbnail_name
+from edgevand.bundle import GateRecord, Precision
 from edgevand.errors import BadInputError, FormatError, OutputError, UsageError
 from edgevand.files import check_tree, read_limited, read_tensor_file, record_tree, staged_directory, write_tensors
 from edgevand.records import FileRecord, Record, created_by, dump_record, make_record, parse_record
@@ -103,6 +104,8 @@ class BankRecord(Record):
     interval: float
     frames: tuple[FrameRecord, ...]
     calibration: CalibrationRecord
+    precision: Precision = Field(default="fp32", description="of the graph that the frames were encoded with")
+    gates: tuple[GateRecord, ...] = Field(default=(), description="what other precisions cost on these frames")
     version: int = Field(ge=1)
     previous: int | None = Field(default=None, ge=1, description="version that this one replaced; undo goes back to it")
     files: dict[str, FileRecord]

@@ -5,6 +5,7 @@ A bundle is a directory, immutable and camera-independent::
     manifest.json            this module's ``Manifest``; names every other file with its sha256 and size
     encoder.onnx             image [N,3,H,W] float32 (and text [2,D] float32 where heads exist) -> see Graph
     encoder.onnx.data        its weights, where they are stored beside it
+    encoder.<precision>.onnx the same graph in another precision, optional; its weights beside it likewise
     text.safetensors         one [2, D] float32 tensor for each object, rows (normal, abnormal), unit length
     prompts.json             the prompt pack that the text embeddings were made from
     golden.safetensors       golden sample: image uint8 RGB [G,S,S,3], text [2,D], and torch's outputs for it
@@ -38,9 +39,12 @@ __all__ = [
     "Bundle",
     "EnrolRecord",
     "FileRecord",
+    "GateRecord",
     "Manifest",
+    "Precision",
     "Record",
     "TextFile",
+    "VariantRecord",
     "read_text_file",
     "write_bundle",
     "write_text_file",
@@ -52,6 +56,7 @@ PROMPTS = "prompts.json"
 MAX_MANIFEST = 4 << 20
 
 Activation = Literal["gelu", "quick-gelu", "none"]
+Precision = Literal["fp32", "fp16", "int8"]
 
 
 class ModelRecord(Record):
@@ -86,7 +91,7 @@ class StageRecord(Record):
 
 
 class GraphRecord(Record):
-    """The ONNX graph, all float32.
+    """An ONNX graph; its inputs and outputs are float32 whatever it computes in.
 
     Inputs ``image`` [N,3,H,W] and, with heads, ``text`` [2,D]; outputs ``embedding`` [N,D], ``tokens_<i>`` [N,P,C]
     and, with heads, ``logits_<i>`` [N,h,w].
@@ -94,7 +99,7 @@ class GraphRecord(Record):
 
     file: str = "encoder.onnx"
     opset: int
-    precision: Literal["fp32", "fp16"]
+    precision: Precision
 
 
 class ScoreRecord(Record):
@@ -146,6 +151,31 @@ class ParityRecord(Record):
     score_max_abs: float
 
 
+class GateRecord(Record):
+    """What a precision costs, measured on frames through two engines: fp32 and the one in question (docs/precision.md).
+
+    Scores are raw image scores of each frame left out of a bank of the others; ``moved`` is the largest difference of
+    ln(score), in deviations of fp32's ln(score) over the frames.
+    """
+
+    precision: Precision
+    engine: str = Field(description="name of the engine that ran it")
+    frames: int = Field(ge=1)
+    moved: float = Field(ge=0)
+    moved_limit: float
+    ranking: float = Field(ge=0, le=1, description="share of pairs (frame, drawn defect) that fp32 orders and it too")
+    ranking_limit: float
+    passed: bool
+
+
+class VariantRecord(Record):
+    """A further graph of the same encoder, in another precision, with its proofs."""
+
+    graph: GraphRecord
+    parity: ParityRecord
+    gate: GateRecord
+
+
 class Manifest(Record):
     """``manifest.json``."""
 
@@ -162,6 +192,7 @@ class Manifest(Record):
     score: ScoreRecord
     enrol: EnrolRecord = Field(default_factory=EnrolRecord, description="absent from bundles made before 0.3")
     text: TextRecord | None
+    variants: tuple[VariantRecord, ...] = Field(default=(), description="the graph in other precisions")
     golden: str = "golden.safetensors"
     parity: ParityRecord
     files: dict[str, FileRecord] = Field(description="every file of the directory but manifest.json")
@@ -213,13 +244,33 @@ class Bundle:
         manifest = parse_record(Manifest, data, path / MANIFEST, schema=BUNDLE_SCHEMA, remedy=remedy)
         _check_manifest(manifest, path / MANIFEST)
         check_tree(path, manifest.files, MANIFEST, verify=verify)
-        _check_graph(manifest, path / manifest.graph.file)
+        for graph in (manifest.graph, *(variant.graph for variant in manifest.variants)):
+            _check_graph(graph, manifest, path / graph.file)
         return cls(path, manifest, "sha256:" + hashlib.sha256(data).hexdigest())
 
     @property
     def graph_path(self) -> Path:
         """The ONNX graph; its weights may lie beside it."""
         return self.path / self.manifest.graph.file
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """Precisions that the bundle has a graph for, that of ``graph`` first."""
+        return (self.manifest.graph.precision, *(variant.graph.precision for variant in self.manifest.variants))
+
+    def graph_in(self, precision: Precision) -> Path:
+        """The ONNX graph in a precision.
+
+        Raises:
+            UsageError: the bundle has none; the sentence names those that there are.
+        """
+        for graph in (self.manifest.graph, *(variant.graph for variant in self.manifest.variants)):
+            if graph.precision == precision:
+                return self.path / graph.file
+        msg = (
+            f"expected --precision {' or '.join(self.precisions)}, which {self.path} has graphs for, found {precision}"
+        )
+        raise UsageError(msg + f"; choose one of them or export with --precision {precision}")
 
     @property
     def objects(self) -> tuple[str, ...]:
@@ -326,12 +377,17 @@ def write_bundle(
 
 def _check_manifest(manifest: Manifest, path: Path) -> None:
     """What the manifest's types cannot say: names that agree with each other."""
-    named = [manifest.graph.file, manifest.golden, *([manifest.text.file, PROMPTS] if manifest.text else [])]
+    graphs = [manifest.graph, *(variant.graph for variant in manifest.variants)]
+    precisions = [graph.precision for graph in graphs]
+    named = [*(graph.file for graph in graphs), manifest.golden]
+    named += [manifest.text.file, PROMPTS] if manifest.text else []
     missing = [name for name in named if name not in manifest.files]
     indices = [stage.index for stage in manifest.stages]
     fault = None
     if missing:
         fault = f"the file {missing[0]} in files"
+    elif len(set(precisions)) != len(precisions):
+        fault = f"each precision once instead of {precisions}"
     elif not indices or indices != sorted(set(indices)):
         fault = f"at least one stage, in rising order, instead of {indices}"
     elif any(side < 1 for stage in manifest.stages for side in stage.grid):
@@ -345,9 +401,9 @@ def _check_manifest(manifest: Manifest, path: Path) -> None:
         raise FormatError(msg)
 
 
-def _check_graph(manifest: Manifest, path: Path) -> None:
+def _check_graph(graph: GraphRecord, manifest: Manifest, path: Path) -> None:
     """Refuse a graph whose weights lie in a file that the manifest does not list, inside the directory or outside."""
-    folder = manifest.graph.file.rpartition("/")
+    folder = graph.file.rpartition("/")
     for location in sorted(external_locations(path)):
         if f"{folder[0]}{folder[1]}{location}" not in manifest.files:
             msg = f"expected the weights of {path} in a listed file, found {location!r} named; do not use this copy"

@@ -39,8 +39,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgevand.bundle import Bundle
-    from edgevand_runtime.parity_limits import Precision
+    from edgevand.bundle import Bundle, Precision
 
 __all__ = [
     "DEFAULT_OBJECT",

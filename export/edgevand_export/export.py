@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from edgevand_runtime.parity_limits import Precision
+    from edgevand.bundle import Precision
+
 
 __all__ = [
     "DEFAULT_MODEL",

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from edgevand.bundle import StageRecord
-    from edgevand_runtime.parity_limits import Limits, Precision
+    from edgevand.bundle import Precision, StageRecord
+    from edgevand_runtime.parity_limits import Limits
 
     Arrays = Mapping[str, NDArray[np.float32]]
 

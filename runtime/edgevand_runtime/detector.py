@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from edgevand.bank import Bank, LimitRecord
-    from edgevand.bundle import Bundle
+    from edgevand.bundle import Bundle, Precision
     from edgevand_runtime.engines import EncoderOutput, Engine
     from edgevand_runtime.frame import Frame
     from edgevand_runtime.methods import RawScore
@@ -101,12 +101,18 @@ class Detector:
         text_file: Path | None = None,
         backend: str = "auto",
         device: str = "auto",
+        precision: Precision | None = None,
         threads: int | None = None,
         threshold: float | None = None,
         camera: str | None = None,
     ) -> Detector:
-        """Open the bundle's engine and make the detector; see ``__init__`` and ``engines.open_engine``."""
-        engine = open_engine(bundle, backend=backend, device=device, threads=threads)
+        """Open the bundle's engine and make the detector; see ``__init__`` and ``engines.open_engine``.
+
+        Without a ``precision`` it is the bank's, whose thresholds hold for that one.
+        """
+        if precision is None and bank is not None:
+            precision = bank.record.precision
+        engine = open_engine(bundle, backend=backend, device=device, precision=precision, threads=threads)
         try:
             return cls(
                 bundle,
@@ -201,6 +207,8 @@ class Detector:
             method=self.bundle.manifest.method,
             bundle=self.bundle.hash,
             bank=None if self.bank is None else self.bank.hash,
+            engine=self.engine.name,
+            precision=self.engine.precision,
             raw_map=raw.raw_map,
             map_threshold=None if map_limit is None else map_limit.threshold,
             map_normal=None if self._map_limit is None else math.exp(self._map_limit.mean),

@@ -49,15 +49,15 @@ def encode_frame(
         augment: ``rotate``, ``flip``.
 
     Returns:
-        ``tokens_<i>`` (1 + A, P, C), half precision for an fp16 bundle; ``embedding`` (D,), ``logits_<i>`` (h, w).
+        ``tokens_<i>`` (1 + A, P, C), float16 unless the graph is fp32; ``embedding`` (D,), ``logits_<i>`` (h, w).
     """
     tensors = np.stack([to_tensor(pose, manifest.image) for pose in (image, *augmented_copies(image, augment))])
     outputs = [engine.run(tensors[start : start + _BATCH], text) for start in range(0, len(tensors), _BATCH)]
-    precision = np.float16 if manifest.graph.precision == "fp16" else np.float32
+    kept = np.float32 if engine.precision == "fp32" else np.float16
     features: Features = {"embedding": outputs[0].embedding[0]}
     for number, stage in enumerate(manifest.stages):
         tokens = np.concatenate([output.tokens[number] for output in outputs])
-        features[f"tokens_{stage.index}"] = tokens.astype(precision)
+        features[f"tokens_{stage.index}"] = tokens.astype(kept)
     for index, logits in zip(_with_head(manifest), outputs[0].logits, strict=True):
         features[f"logits_{index}"] = logits[0]
     return features

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING
 
-__all__ = ["LIMITS", "Limits", "Precision"]
+if TYPE_CHECKING:
+    from edgevand.bundle import Precision
 
-Precision = Literal["fp32", "fp16"]
+__all__ = ["LIMITS", "Limits"]
 
 
 @dataclass(frozen=True)
@@ -32,4 +33,5 @@ class Limits:
 LIMITS: dict[Precision, Limits] = {
     "fp32": Limits(relative=1e-3, cosine=None, map=1e-3, map_of_range=False, score=1e-3),
     "fp16": Limits(relative=None, cosine=0.999, map=0.02, map_of_range=True, score=0.01),
+    "int8": Limits(relative=None, cosine=0.9, map=0.2, map_of_range=True, score=0.2),
 }

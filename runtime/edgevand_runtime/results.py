@@ -38,6 +38,8 @@ class Result:
         map_max: maximum of the raw map; None where the method drew no map (neither heads nor a bank).
         raw_score: the method's own image score.
         score: calibrated, in [0, 1], 0.5 at the threshold; None where nothing was calibrated.
+        engine: what ran the encoder, like ``onnxruntime:cpu``.
+        precision: of its graph.
         raw_map: (S_h, S_w) float32 raw anomaly map at the bundle's image size, 0 outside the region of interest;
             None where the method drew no map.
         map_threshold: raw map value at which a pixel counts as anomalous; None where nothing was calibrated.
@@ -62,6 +64,8 @@ class Result:
     method: str
     bundle: str
     bank: str | None
+    engine: str
+    precision: str
     raw_map: NDArray[np.float32] | None
     map_threshold: float | None
     map_normal: float | None = None

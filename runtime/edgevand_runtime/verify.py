@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from edgevand.bundle import Bundle, Manifest
     from edgevand_runtime.engines import Engine
+    from edgevand_runtime.parity_limits import Limits
 
 __all__ = ["Check", "ParityReport", "check_parity"]
 
@@ -98,11 +99,11 @@ def check_parity(bundle: Bundle, engine: Engine) -> ParityReport:
             name,
             _by_name(manifest, reference)[name],
             [_by_name(manifest, run)[name] for run in (whole, single)],
-            bundle,
+            LIMITS[engine.precision],
         )
         for name in _by_name(manifest, reference)
     ]
-    checks += _compare_scores(manifest, text, reference, (whole, single))
+    checks += _compare_scores(manifest, text, reference, (whole, single), LIMITS[engine.precision])
     return ParityReport(engine.name, len(images), tuple(checks))
 
 
@@ -132,13 +133,12 @@ def _join(outputs: list[EncoderOutput]) -> EncoderOutput:
     )
 
 
-def _compare(name: str, wanted: NDArray[np.float32], runs: list[NDArray[np.float32]], bundle: Bundle) -> Check:
+def _compare(name: str, wanted: NDArray[np.float32], runs: list[NDArray[np.float32]], limits: Limits) -> Check:
     """One output against torch's, over all runs."""
     if any(run.shape != wanted.shape or not np.isfinite(run).all() for run in runs):
         return Check(name, None, None, f"finite, shape {wanted.shape}", passed=False)
     error = max(float(np.abs(run - wanted).max()) for run in runs)
     cosine = min(_cosine(run, wanted) for run in runs)
-    limits = LIMITS[bundle.manifest.graph.precision]
     if limits.relative is not None:
         bound = limits.relative * float(np.abs(wanted).max())
         return Check(name, error, cosine, f"max abs <= {limits.relative:g} of the largest value", passed=error <= bound)
@@ -148,10 +148,13 @@ def _compare(name: str, wanted: NDArray[np.float32], runs: list[NDArray[np.float
 
 
 def _compare_scores(
-    manifest: Manifest, text: NDArray[np.float32] | None, reference: EncoderOutput, runs: tuple[EncoderOutput, ...]
+    manifest: Manifest,
+    text: NDArray[np.float32] | None,
+    reference: EncoderOutput,
+    runs: tuple[EncoderOutput, ...],
+    limits: Limits,
 ) -> list[Check]:
     """Maps and image scores of the method, each golden frame with the others as its bank."""
-    limits = LIMITS[manifest.graph.precision]
     wanted_maps, wanted_scores = _method_scores(manifest, text, reference)
     map_error = score_error = 0.0
     for run in runs:

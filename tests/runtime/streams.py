@@ -54,6 +54,8 @@ def make_result(frame: Frame, score: float | None, camera: str | None = "line-1"
         method="april-gan",
         bundle="sha256:" + "1" * 64,
         bank="sha256:" + "2" * 64,
+        engine="fake",
+        precision="fp32",
         raw_map=np.full((8, 8), 0.5 if score is None else score, np.float32),
         map_threshold=None if score is None else 0.5,
     )

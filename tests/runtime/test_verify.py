@@ -27,6 +27,7 @@ class Skewed:
 
     def __init__(self, bundle: Bundle, change: Any) -> None:
         self._engine, self._change = open_engine(bundle, threads=1), change
+        self.precision = self._engine.precision
 
     def run(self, images: NDArray[np.float32], text: NDArray[np.float32] | None) -> EncoderOutput:
         changed: EncoderOutput = self._change(self._engine.run(images, text), len(images))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgevand.bundle import Bundle
+    from edgevand.bundle import Bundle, Precision
 
 __all__ = ["EncoderOutput", "Engine", "open_engine"]
 
@@ -32,9 +32,13 @@ class EncoderOutput:
 
 
 class Engine(Protocol):
-    """Runs one graph; ``name`` says for people and results what runs, like ``onnxruntime:cpu``."""
+    """Runs one graph; ``name`` says for people and results what runs, like ``onnxruntime:cpu``.
+
+    ``precision`` is that of the graph.
+    """
 
     name: str
+    precision: Precision
 
     def run(self, images: NDArray[np.float32], text: NDArray[np.float32] | None) -> EncoderOutput:
         """Encode a batch.
@@ -48,17 +52,25 @@ class Engine(Protocol):
         """Free what the engine holds; it is not used afterwards."""
 
 
-def open_engine(bundle: Bundle, *, backend: str = "auto", device: str = "auto", threads: int | None = None) -> Engine:
+def open_engine(
+    bundle: Bundle,
+    *,
+    backend: str = "auto",
+    device: str = "auto",
+    precision: Precision | None = None,
+    threads: int | None = None,
+) -> Engine:
     """Open the engine that runs a bundle's graph.
 
     Args:
         bundle: a verified bundle.
         backend: ``auto`` or ``onnxruntime``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: of the graph; None for the bundle's first.
         threads: processor threads of the engine; None for all cores.
 
     Raises:
-        UsageError: an unknown backend or device.
+        UsageError: an unknown backend or device, or a precision that the bundle has no graph for.
         UnavailableError: a device or backend that is not here.
     """
     if backend not in {"auto", "onnxruntime"}:
@@ -69,4 +81,5 @@ def open_engine(bundle: Bundle, *, backend: str = "auto", device: str = "auto", 
         raise UsageError(message)
     from edgevand_runtime.engines.onnxruntime import OnnxRuntimeEngine
 
-    return OnnxRuntimeEngine(bundle.graph_path, bundle.manifest, device=device, threads=threads)
+    chosen = precision or bundle.manifest.graph.precision
+    return OnnxRuntimeEngine(bundle.graph_in(chosen), bundle.manifest, chosen, device=device, threads=threads)

@@ -11,7 +11,7 @@ from edgevand_runtime.engines import EncoderOutput
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgevand.bundle import Manifest
+    from edgevand.bundle import Manifest, Precision
 
 __all__ = ["FakeEngine"]
 
@@ -35,6 +35,7 @@ class FakeEngine:
             manifest: gives image size, stages, widths, grids and heads.
             seed: of the projections.
         """
+        self.precision: Precision = manifest.graph.precision
         random = np.random.default_rng(seed)
         pixels = 3 * _PROBE * _PROBE + 1
         self._stages = manifest.stages

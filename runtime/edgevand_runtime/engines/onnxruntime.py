@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgevand.bundle import Manifest
+    from edgevand.bundle import Manifest, Precision
 
 __all__ = ["OnnxRuntimeEngine"]
 
@@ -27,16 +27,26 @@ _QUIET = 3
 class OnnxRuntimeEngine:
     """Runs the graph on the processor or a CUDA device in float32 (TF32 off)."""
 
-    def __init__(self, graph: Path, manifest: Manifest, *, device: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        graph: Path,
+        manifest: Manifest,
+        precision: Precision = "fp32",
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+    ) -> None:
         """Load the graph.
 
         Args:
             graph: the ONNX file; its external data, if any, lies beside it.
             manifest: says which outputs to expect.
+            precision: of the graph.
             device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
             threads: processor threads; None for all cores.
         """
         provider, self.name = _provider(device)
+        self.precision = precision
         options = ort.SessionOptions()
         options.log_severity_level = _QUIET
         # Waiting threads sleep: by default they spin, and take the processor from decoding, search and other cameras.

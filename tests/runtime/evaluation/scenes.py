@@ -27,7 +27,7 @@ class CountingEngine:
 
     def __init__(self, bundle: Bundle, stop_after: int | None = None) -> None:
         self._engine = open_engine(bundle, threads=1)
-        self.name = self._engine.name
+        self.name, self.precision = self._engine.name, self._engine.precision
         self.pictures = 0
         self._stop_after = stop_after
 

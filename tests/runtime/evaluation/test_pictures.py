@@ -30,6 +30,8 @@ RESULT = Result(
     method="april-gan",
     bundle="sha256:0",
     bank=None,
+    engine="fake",
+    precision="fp32",
     raw_map=np.zeros((32, 32), np.float32),
     map_threshold=1.2,
 )
