@@ -40,9 +40,12 @@ if TYPE_CHECKING:
 __all__ = ["EnrolOptions", "Enrolment", "append_frames", "enroll", "remove_frames"]
 
 _OUT_OF_PLACE = 2.0
-"""A frame whose leave-one-out score is this many times that of every other frame does not belong to them.
+_DEVIATIONS_OUT_OF_PLACE = 3.5
+"""A frame whose leave-one-out score is so many times that of every other frame does not belong to them.
 
-Among normal frames of one scene the largest was at most 1.5 times the second (docs/enrolment.md).
+At least ``_OUT_OF_PLACE`` times, and ``exp(3.5 sd)`` where the bundle says what deviation sd of ln(score) is usual:
+3.1 for the built-in one, where the largest normal score of a scene was at most 3.0 times the second
+(docs/enrolment.md).
 """
 
 
@@ -298,7 +301,8 @@ class _Session:
             return found
         scores = [raw.raw_score for raw in leave_one_out(self._manifest, self._with_text(shots), groups, self._inside)]
         worst = int(np.argmax(scores))
-        limit = _OUT_OF_PLACE * max(
+        usual = self._manifest.score.usual_sd or 0.0
+        limit = max(_OUT_OF_PLACE, math.exp(_DEVIATIONS_OUT_OF_PLACE * usual)) * max(
             score for score, group in zip(scores, groups, strict=True) if group != groups[worst]
         )
         if scores[worst] > limit:

@@ -16,7 +16,7 @@ from edgevand_runtime.augment import chosen_poses
 from edgevand_runtime.detector import Detector
 from edgevand_runtime.engines.fake import FakeEngine
 from edgevand_runtime.enroll import EnrolOptions, append_frames, enroll, remove_frames
-from edgevand_runtime.features import encode_frame
+from edgevand_runtime.features import Features, encode_frame
 from edgevand_runtime.roi import Roi
 from edgevand_runtime.sources import open_source
 from tests.core.builders import make_bundle
@@ -173,6 +173,26 @@ def test_a_frame_of_something_else_is_out_of_place_and_another_takes_its_place(
         done = enroll(source, bundle, engine, tmp_path / "bank", options(6))
     assert [frame.frame for frame in done.bank.record.frames] == [0, 1, 3, 4, 5, 6]
     assert [refusal.reason.split(":")[0] for refusal in done.refused] == ["out of place"]
+
+
+@pytest.mark.parametrize(("usual_sd", "refused"), [(None, 1), (0.1, 1), (0.32, 0)])
+def test_what_is_out_of_place_follows_the_spread_that_is_usual_for_the_bundle(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, usual_sd: float | None, refused: int
+) -> None:
+    """2.5 times the others' score: beyond 2, and beyond exp(0.35) = 1.4, but not beyond exp(3.5 x 0.32) = 3.1."""
+    score = {"terms": ("memory-map",), "image": "max", "usual_sd": usual_sd}
+    bundle = make_bundle(tmp_path / "bundle", score=score)
+
+    def scores(_manifest: object, features: Features, *_: object) -> list[SimpleNamespace]:
+        odd = features["embedding"][:, 0] == first
+        return [SimpleNamespace(raw_score=2.5 if one else 1.0) for one in odd]
+
+    monkeypatch.setattr("edgevand_runtime.enroll.leave_one_out", scores)
+    engine = FakeEngine(bundle.manifest)
+    first = encode_frame(part(0), bundle.manifest, engine, bundle.text()[1], ())["embedding"][0]
+    with open_source(folder) as source:
+        done = enroll(source, bundle, engine, tmp_path / "bank", options(6))
+    assert [refusal.reason.split(":")[0] for refusal in done.refused] == ["out of place"] * refused
 
 
 def test_appending_equals_enrolling_all_at_once_and_undo_goes_back(folder: Path, tmp_path: Path) -> None:
