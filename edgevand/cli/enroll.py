@@ -17,17 +17,19 @@ from edgevand.cli.options import (
     JsonFlag,
     ObjectOption,
     OutputOption,
+    PrecisionOption,
     QuietFlag,
     SourceOption,
     TextOption,
     VerboseFlag,
     poses,
+    wanted_precision,
 )
 from edgevand.errors import UsageError
 
 if TYPE_CHECKING:
     from edgevand.bank import Bank
-    from edgevand.bundle import Bundle
+    from edgevand.bundle import Bundle, Precision
     from edgevand_runtime.enroll import Enrolment, EnrolOptions
     from edgevand_runtime.shots import RefusedFrame, Shot
 
@@ -66,6 +68,7 @@ def enroll(
     output: OutputOption = None,
     device: DeviceOption = "auto",
     backend: BackendOption = "auto",
+    precision: PrecisionOption = "auto",
     json: JsonFlag = False,
     verbose: VerboseFlag = 0,
     quiet: QuietFlag = False,
@@ -77,6 +80,7 @@ def enroll(
         "--object": object_name,
         "--augment": augment,
         "--false-alarm-rate": false_alarm_rate,
+        "--precision": wanted_precision(precision),
         "-o": output,
     }
     _check_usage(edits, [name for name, value in fixed.items() if value is not None])
@@ -101,7 +105,10 @@ def enroll(
         opened, edited = open_pair(bundle, bank, need_bank=True, quiet=quiet or json)
     else:
         opened = open_bundle(bundle, quiet=quiet or json)
-    done = _take(source, opened, edited, options, output, device=device, backend=backend, quiet=quiet or json)
+    wanted = wanted_precision(precision) if edited is None else edited.record.precision
+    done = _take(
+        source, opened, edited, options, output, device=device, backend=backend, precision=wanted, quiet=quiet or json
+    )
     _report(done, json=json, quiet=quiet)
 
 
@@ -155,6 +162,7 @@ def _take(
     *,
     device: str,
     backend: str,
+    precision: Precision | None,
     quiet: bool,
 ) -> Enrolment:
     """Open source and engine, enrol or append, and remember the bank."""
@@ -175,7 +183,7 @@ def _take(
         say(f"each frame goes in {named}, as the bundle recommends; --augment none for a fixed view", quiet=quiet)
     target = output or home() / "banks" / _slug(source)
     with open_source(source) as opened:
-        engine = open_engine(bundle, backend=backend, device=device)
+        engine = open_engine(bundle, backend=backend, device=device, precision=precision)
         try:
             told = _Teller(options.shots, quiet=quiet)
             if bank is not None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
+
+if TYPE_CHECKING:
+    from edgevand.bundle import Precision
 
 __all__ = [
     "AugmentOption",
@@ -16,12 +19,14 @@ __all__ = [
     "JsonFlag",
     "ObjectOption",
     "OutputOption",
+    "PrecisionOption",
     "QuietFlag",
     "SourceOption",
     "TextOption",
     "ThresholdOption",
     "VerboseFlag",
     "poses",
+    "wanted_precision",
 ]
 
 SourceOption = Annotated[
@@ -61,8 +66,19 @@ TextOption = Annotated[
 ThresholdOption = Annotated[
     float | None, typer.Option(metavar="RAW", help="Threshold on the raw score, in place of the bank's calibration.")
 ]
-DeviceOption = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")]
-BackendOption = Annotated[str, typer.Option(metavar="BACKEND", help="auto or onnxruntime.")]
+DeviceOption = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N, gpu or gpu:N (Intel's).")]
+BackendOption = Annotated[
+    str,
+    typer.Option(
+        metavar="BACKEND",
+        help="auto (the fastest that computes here what PyTorch did), onnxruntime, openvino, tensorrt, tensorrt-rtx, "
+        "onnxruntime-openvino or onnxruntime-tensorrt.",
+    ),
+]
+PrecisionOption = Annotated[
+    str,
+    typer.Option(metavar="PRECISION", help="auto (the bank's, else the bundle's first), fp32, fp16 or int8."),
+]
 JsonFlag = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else there.")
 ]
@@ -78,3 +94,20 @@ def poses(augment: str | None) -> tuple[str, ...] | None:
     if augment is None:
         return None
     return () if augment.strip() == "none" else tuple(part.strip() for part in augment.split(","))
+
+
+def wanted_precision(text: str) -> Precision | None:
+    """``--precision``: None for auto, which leaves it to the bank or the bundle.
+
+    Raises:
+        UsageError: it is none of the precisions.
+    """
+    from edgevand.bundle import Precision
+    from edgevand.errors import UsageError
+
+    if text == "auto":
+        return None
+    for precision in get_args(Precision):
+        if text == precision:
+            return precision
+    raise UsageError(f"expected --precision auto, {' or '.join(get_args(Precision))}, found {text!r}; choose one")
