@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from edgevand.errors import FormatError
 from edgevand.files import read_limited, write_atomic
 from edgevand.records import parse_json
 from edgevand_runtime.evaluation.work import MAX_REPORT
+from edgevand_runtime.threads import available_cores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,11 +55,7 @@ def read_report(path: Path) -> dict[str, Any]:
 
 def machine(engine: str) -> dict[str, Any]:
     """What the figures were computed on."""
-    return {"cpu": _cpu_name(), "cores": _cores(), "engine": engine}
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {"cpu": _cpu_name(), "cores": available_cores(), "engine": engine}
 
 
 def _cpu_name() -> str:

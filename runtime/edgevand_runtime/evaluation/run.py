@@ -6,7 +6,6 @@ import hashlib
 import importlib.util
 import json
 import logging
-import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from edgevand_runtime.evaluation.summary import summarise, summarise_aufc
 from edgevand_runtime.evaluation.work import Work, differing
 from edgevand_runtime.evaluation.worst import find_worst
 from edgevand_runtime.frame_files import make_directory
+from edgevand_runtime.threads import available_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -237,8 +237,7 @@ class _ClassRun:
 
     def _rows(self, judged: Sequence[Judged], unreadable: int, *, loco: bool) -> list[dict[str, Any]]:
         """Rows side by side: sorting lets go of the interpreter."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        with ThreadPoolExecutor(min(_WORKERS, cores, len(judged))) as pool:
+        with ThreadPoolExecutor(min(_WORKERS, available_cores(), len(judged))) as pool:
             return list(
                 pool.map(lambda item: make_row(self._class, item, self._options, unreadable, loco=loco), judged)
             )
