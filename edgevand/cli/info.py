@@ -1,4 +1,4 @@
-"""``edgevand info``: what a bundle or a bank is."""
+"""``edgevand info``: what a bundle, a bank or an engine is."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ __all__ = ["info"]
 def info(
     path: Annotated[
         Path | None,
-        typer.Argument(metavar="[DIR]", help="A bundle or a bank; default: the newest bank, else the bundle in use."),
+        typer.Argument(
+            metavar="[PATH]", help="A bundle, a bank or an engine; default: the newest bank, else the bundle in use."
+        ),
     ] = None,
     *,
     as_json: JsonFlag = False,
     verbose: VerboseFlag = 0,
     quiet: QuietFlag = False,
 ) -> None:
-    """Say what a bundle or bank is.
+    """Say what a bundle, bank or engine is.
 
     Reads and checks it, runs nothing. Hashes and parity are the business of `edgevand verify`.
     """
@@ -36,7 +38,9 @@ def info(
     from edgevand.home import builtin_bundle, newest_bank, newest_bundle
 
     chosen = path or newest_bank() or newest_bundle() or builtin_bundle()
-    if (chosen / "bank.json").is_file():
+    if chosen.is_file():
+        document = _of_engine(chosen)
+    elif (chosen / "bank.json").is_file():
         document = _of_bank(Bank.open(chosen))
     else:
         document = _of_bundle(Bundle.open(chosen, verify=False))
@@ -78,12 +82,35 @@ def _of_bank(bank: Bank) -> dict[str, Any]:
     }
 
 
+def _of_engine(path: Path) -> dict[str, Any]:
+    """A TensorRT engine, by its plan or its record."""
+    from edgevand.errors import BadInputError
+    from edgevand_runtime.engines.engine_files import read_engine_record, read_plan
+
+    engine = path.with_suffix("") if path.suffix == ".json" else path
+    record = read_engine_record(engine)
+    if record is None:
+        raise BadInputError(
+            f"expected a bundle, a bank or an engine with its .json beside it at {path}, found none; "
+            "make an engine with edgevand build"
+        )
+    read_plan(engine, record)
+    return {
+        "schema": "edgevand.info/1",
+        "kind": "engine",
+        "path": str(engine),
+        "bytes": record.plan.size,
+        "proved": record.parity is not None,
+        "record": record.model_dump(mode="json", exclude={"schema_"}),
+    }
+
+
 def _show(document: dict[str, Any]) -> None:
     """The table for people."""
     from rich.console import Console
     from rich.table import Table
 
-    rows = _bundle_rows(document) if document["kind"] == "bundle" else _bank_rows(document)
+    rows = {"bundle": _bundle_rows, "bank": _bank_rows, "engine": _engine_rows}[document["kind"]](document)
     table = Table(title=f"{document['kind']} {document['path']}", title_justify="left", show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -136,4 +163,28 @@ def _bank_rows(document: dict[str, Any]) -> dict[str, str]:
         "made": f"{record['created']} by {record['generator']}, {document['bytes'] / 1e6:.1f} MB",
         "bundle": record["bundle"],
         "hash": document["hash"],
+    }
+
+
+def _engine_rows(document: dict[str, Any]) -> dict[str, str]:
+    """Name and value of each line."""
+    record = document["record"]
+    options, parity = record["options"], record["parity"]
+    workspace = "" if options["workspace_mb"] is None else f", workspace {options['workspace_mb']} MiB"
+    proof = (
+        f"unproved: no {record['target']} had run it; edgevand verify --backend {record['library']} does on the device"
+    )
+    if parity is not None:
+        worst = max(parity, key=lambda check: check["max_abs"] or 0.0)
+        proof = f"proved where it was built: largest difference {worst['max_abs']:.1e} ({worst['name']})"
+    return {
+        "library": f"{record['library']} {record['library_version']}",
+        "for": record["target"] if record["gpu"] is None else f"{record['gpu']} ({record['target']})",
+        "driver": record["driver"] or "built without a GPU",
+        "precision": f"{record['precision']}, strongly typed, no TF32",
+        "batch": f"1 to {options['batch']}{workspace}",
+        "parity": proof,
+        "made": f"{record['created']} by {record['generator']}, {document['bytes'] / 1e6:.1f} MB",
+        "graph": record["graph"],
+        "bundle": record["bundle"],
     }

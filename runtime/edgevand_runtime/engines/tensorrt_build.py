@@ -144,9 +144,8 @@ def _gpu(options: BuildOptions) -> Gpu | None:
     except UnavailableError as error:
         if options.target is not None:
             return None
-        raise UnavailableError(
-            f"{error}; to build for the GPU of another machine, name it with --target, like sm89"
-        ) from error
+        found = str(error).split("; ")[0]
+        raise UnavailableError(f"{found}; name the GPU of another machine with --target, like sm89") from error
 
 
 def _library(backend: str, gpu: Gpu | None) -> Library:
