@@ -2,6 +2,7 @@
 
     bank.json               this module's ``BankRecord``
     features.safetensors    encoder outputs of the enrolled frames (below)
+    coreset.safetensors     the rows that are searched, where all of them would not fit the bank's memory
     roi.png                 optional mask of the region of interest, frame size, 0 or 255
     frames/<id>.jpg         thumbnails of the enrolled frames, <id> four digits
     contact-sheet.jpg       what was taken and what was refused
@@ -10,6 +11,10 @@
 ``tokens_<i>`` [F, 1+A, P, C] unit vectors (float32 of an fp32 graph, else float16; copy 0 is the frame itself),
 ``embedding`` [F, D] float32, ``logits_<i>`` [F, h, w] float32 where the stage has a head, and
 ``text`` [2, D] float32 where the bank was enrolled with an object.
+
+``coreset.safetensors``, per stage i: ``rows_<i>`` [M, C] float16, those of the F · (1+A) · P rows of ``tokens_<i>``
+that are searched, and ``places_<i>`` [M] int64, where each stands among them, rising. Its metadata names the features
+by their hash.
 """
 
 from __future__ import annotations
@@ -22,26 +27,36 @@ import numpy as np
 from pydantic import Field
 
 from edgevand import versions
-from edgevand.bank_checks import check_features, check_record, thumbnail_name
+from edgevand.bank_checks import check_coreset, check_features, check_record, thumbnail_name
 from edgevand.bundle import GateRecord, Precision
 from edgevand.errors import BadInputError, FormatError, OutputError, UsageError
-from edgevand.files import check_tree, read_limited, read_tensor_file, record_tree, staged_directory, write_tensors
+from edgevand.files import (
+    check_tree,
+    map_tensor_file,
+    read_limited,
+    read_tensor_file,
+    record_tree,
+    staged_directory,
+    write_tensors,
+)
 from edgevand.records import FileRecord, Record, created_by, dump_record, make_record, parse_record
 from edgevand.staging import is_filled, recover
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from edgevand.bundle import Bundle
 
 __all__ = [
+    "BANK_MEMORY",
     "BANK_SCHEMA",
     "KEPT_VERSIONS",
     "Bank",
     "BankRecord",
     "CalibrationRecord",
+    "CoresetRecord",
     "FrameRecord",
     "LimitRecord",
     "undo_bank",
@@ -49,9 +64,15 @@ __all__ = [
 ]
 
 BANK_SCHEMA = "edgevand.bank/1"
+BANK_MEMORY = 64.0
+"""MB (2^20 bytes) that the searched rows of a bank take at most, all stages together, unless told otherwise.
+
+In half precision that is every patch of five frames of ViT-L-14-336 at 518 pixels (docs/enrolment.md).
+"""
 KEPT_VERSIONS = 8
 """Former versions that are kept; the oldest go first."""
 RECORD = "bank.json"
+CORESET = "coreset.safetensors"
 MAX_RECORD = 16 << 20
 _REMEDY = "enrol again with this version of edgevand"
 
@@ -86,6 +107,17 @@ class CalibrationRecord(Record):
     map: LimitRecord | None = Field(description="of the map's maximum: the map's own threshold")
 
 
+class CoresetRecord(Record):
+    """What a bank that is larger than its memory searches, stage by stage, and what that costs."""
+
+    rows: tuple[int, ...] = Field(description="rows that are searched")
+    of: tuple[int, ...] = Field(description="rows of all enrolled frames and their copies")
+    radius: tuple[float, ...] = Field(description="covering radius: largest 1 - cosine of any row to the nearest held")
+    frames: int = Field(ge=0, description="enrolled frames that were scored against all rows as well, left out")
+    moved: float = Field(ge=0, description="most that the raw score of one of them moved")
+    moved_sd: float | None = Field(description="most that its logarithm moved, in calibrated deviations")
+
+
 class BankRecord(Record):
     """``bank.json``."""
 
@@ -106,6 +138,8 @@ class BankRecord(Record):
     calibration: CalibrationRecord
     precision: Precision = Field(default="fp32", description="of the graph that the frames were encoded with")
     gates: tuple[GateRecord, ...] = Field(default=(), description="what other precisions cost on these frames")
+    memory_mb: float = Field(default=BANK_MEMORY, gt=0, description="most that the searched rows take, in 2^20 bytes")
+    coreset: CoresetRecord | None = Field(default=None, description="null: every row is searched")
     version: int = Field(ge=1)
     previous: int | None = Field(default=None, ge=1, description="version that this one replaced; undo goes back to it")
     files: dict[str, FileRecord]
@@ -118,15 +152,25 @@ class Bank:
         path: its directory.
         record: its ``bank.json``.
         hash: ``sha256:`` and the hex digest of the bytes of ``bank.json``, which names every other file by its hash.
-        features: read-only tensors of ``features.safetensors`` (see the top of this module).
+        features: read-only tensors of ``features.safetensors`` (see the top of this module); beside a coreset they
+            stay on the disk and are read as they are looked at.
+        coreset: read-only tensors of ``coreset.safetensors``; None where every row is searched.
     """
 
-    def __init__(self, path: Path, record: BankRecord, digest: str, features: dict[str, NDArray[Any]]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        record: BankRecord,
+        digest: str,
+        features: dict[str, NDArray[Any]],
+        coreset: dict[str, NDArray[Any]] | None = None,
+    ) -> None:
         """Take what ``open`` has checked."""
         self.path = path
         self.record = record
         self.hash = digest
         self.features = features
+        self.coreset = coreset
 
     @classmethod
     def open(cls, path: Path, bundle: Bundle | None = None) -> Bank:
@@ -167,10 +211,19 @@ class Bank:
             raise FormatError(msg)
         check_tree(path, record.files, RECORD, verify=False)  # sizes and names, before anything large is read
         file = path / "features.safetensors"
-        features, _, sha256 = read_tensor_file(file)
-        check_tree(path, record.files, RECORD, known={file.name: sha256})
-        check_features(features, record, None if bundle is None else bundle.manifest, file)
-        return cls(path, record, "sha256:" + hashlib.sha256(data).hexdigest(), features)
+        features, _, sha256 = (read_tensor_file if record.coreset is None else map_tensor_file)(file)
+        known = {file.name: sha256}
+        coreset = None
+        if record.coreset is not None:
+            coreset = read_tensor_file(path / CORESET)
+            known[CORESET] = coreset.sha256
+        check_tree(path, record.files, RECORD, known=known)
+        manifest = None if bundle is None else bundle.manifest
+        check_features(features, record, manifest, file, every_row=coreset is None)
+        if coreset is not None:
+            check_coreset(coreset, features, record, path / CORESET)
+        digest = "sha256:" + hashlib.sha256(data).hexdigest()
+        return cls(path, record, digest, features, None if coreset is None else coreset.tensors)
 
     def roi_mask(self) -> NDArray[np.uint8] | None:
         """The region of interest.
@@ -196,14 +249,15 @@ class Bank:
         return self.path / thumbnail_name(frame_id)
 
 
-def write_bank(
+def write_bank(  # noqa: PLR0913 - everything a bank is made of
     target: Path,
     record_fields: Mapping[str, object],
-    features: Mapping[str, NDArray[Any]],
+    features: Mapping[str, NDArray[Any] | Sequence[NDArray[Any]]],
     thumbnails: Mapping[int, bytes],
     roi_png: bytes | None,
     contact_sheet: bytes,
     *,
+    coreset: Mapping[str, NDArray[Any]] | None = None,
     replace: bool = False,
 ) -> Bank:
     """Write a bank that appears whole or not at all.
@@ -212,10 +266,11 @@ def write_bank(
         target: its directory.
         record_fields: every field of ``BankRecord`` but schema, created, generator, version, previous and files,
             which are filled in here; records or JSON values.
-        features: the tensors (see the top of this module).
+        features: the tensors (see the top of this module); one of all frames may be a sequence of the frames' own.
         thumbnails: JPEG bytes by frame id.
         roi_png: PNG bytes of the mask, 8 bits of grey, where the field ``roi`` is ``roi.png``.
         contact_sheet: JPEG bytes.
+        coreset: the tensors of ``coreset.safetensors``, where the field ``coreset`` is not null.
         replace: put it in the place of a bank that is there, which stays as a former version for ``undo_bank``.
 
     Raises:
@@ -234,7 +289,9 @@ def write_bank(
             if roi_png is not None:
                 (staging / "roi.png").write_bytes(roi_png)
             (staging / "contact-sheet.jpg").write_bytes(contact_sheet)
-            write_tensors(staging / "features.safetensors", features)
+            sha256 = write_tensors(staging / "features.safetensors", features)
+            if coreset is not None:
+                write_tensors(staging / CORESET, coreset, {"features": sha256})
             fields = {
                 **record_fields,
                 **created_by(BANK_SCHEMA),

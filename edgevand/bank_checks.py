@@ -10,15 +10,16 @@ from edgevand.errors import FormatError
 from edgevand.text_files import check_embedding
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from edgevand.bank import BankRecord
     from edgevand.bundle import Manifest
+    from edgevand.tensors import TensorFile
 
-__all__ = ["check_features", "check_record", "thumbnail_name"]
+__all__ = ["check_coreset", "check_features", "check_record", "thumbnail_name"]
 
 MAX_FRAMES = 9999
 _TOLERANCE = {np.dtype(np.float32): 1e-3, np.dtype(np.float16): 1e-2}
@@ -41,6 +42,8 @@ def check_record(record: BankRecord, path: Path) -> None:
     wanted = {"features.safetensors", "contact-sheet.jpg", *map(thumbnail_name, ids)}
     if record.roi == "roi.png":
         wanted.add("roi.png")
+    if record.coreset is not None:
+        wanted.add("coreset.safetensors")
     fault = None
     if not 0 < len(ids) <= MAX_FRAMES or len(set(ids)) != len(ids) or max(ids) > MAX_FRAMES:
         fault = f"1 to {MAX_FRAMES} frames with ids of their own up to {MAX_FRAMES}, found {len(ids)} frames"
@@ -59,60 +62,131 @@ def check_record(record: BankRecord, path: Path) -> None:
 
 
 def check_features(
-    features: Mapping[str, NDArray[Any]], record: BankRecord, manifest: Manifest | None, path: Path
+    features: Mapping[str, NDArray[Any] | Sequence[NDArray[Any]]],
+    record: BankRecord,
+    manifest: Manifest | None,
+    path: Path,
+    *,
+    every_row: bool = True,
 ) -> None:
     """Hold the tensors against the record and, where it is given, the bundle's manifest.
 
+    Args:
+        features: by name; one of all frames may be a sequence of the frames' own.
+        record: of the bank.
+        manifest: of the bundle.
+        path: named in the errors.
+        every_row: look at the values of the tokens as well; without it they stay on the disk.
+
     Raises:
         FormatError: a tensor is missing or superfluous, has another shape or dtype, is not finite or not of unit
-            length; ``path`` is named.
+            length.
     """
     frames = len(record.frames)
-    stages = sorted(int(name[7:]) for name in features if name.startswith("tokens_") and name[7:].isdecimal())
+    shapes = {name: _shape(tensor) for name, tensor in features.items()}
+    stages = _stages(features)
     heads = {name for name in features if name.startswith("logits_")}
     if manifest is not None:
         stages = [stage.index for stage in manifest.stages]
-        _check_against_bundle(features, manifest, path)
+        _check_against_bundle(shapes, manifest, path)
     wanted = {"embedding", *(f"tokens_{index}" for index in stages)} | (
         {"text"} if record.object is not None else set()
     )
     if set(features) - heads != wanted or not stages or not heads <= {f"logits_{index}" for index in stages}:
         msg = f"expected the tensors {sorted(wanted)} in {path}, found {sorted(features)}; {_REMEDY}"
         raise FormatError(msg)
-    copies = {tensor.shape[1:2] for name, tensor in features.items() if name.startswith("tokens_") and tensor.ndim == 4}  # noqa: PLR2004 - [F, 1 + A, P, C]
+    copies = {shape[1:2] for name, shape in shapes.items() if name.startswith("tokens_") and len(shape) == 4}  # noqa: PLR2004 - [F, 1 + A, P, C]
     if len(copies) > 1:
         msg = f"{path}: expected as many augmented copies in each stage, found {sorted(copies)}; {_REMEDY}"
         raise FormatError(msg)
     for name, tensor in features.items():
         if name == "text":
-            check_embedding(tensor, f"{path}: {name}")
+            check_embedding(np.asarray(tensor), f"{path}: {name}")
             continue
         dimensions, halves = {"tokens": (4, True), "logits": (3, False)}.get(name.split("_")[0], (2, False))
-        fits = tensor.dtype == np.float32 or (halves and tensor.dtype == np.float16)
-        if tensor.ndim != dimensions or tensor.shape[0] != frames or tensor.size == 0 or not fits:
-            found = f"{list(tensor.shape)} {tensor.dtype}"
+        shape, dtype = shapes[name], tensor[0].dtype if shapes[name] else np.dtype(object)
+        fits = dtype == np.float32 or (halves and dtype == np.float16)
+        alike = isinstance(tensor, np.ndarray) or all(
+            each.shape == shape[1:] and each.dtype == dtype for each in tensor
+        )
+        if len(shape) != dimensions or shape[0] != frames or 0 in shape or not fits or not alike:
+            found = f"{list(shape)} {dtype}" if alike else "frames of several shapes"
             msg = f"{path}: expected {name} of {dimensions} dimensions for {frames} frames, found {found}; {_REMEDY}"
             raise FormatError(msg)
-        _check_values(tensor, name, path)
+        if every_row or not name.startswith("tokens_"):
+            _check_values(tensor, name, path)
 
 
-def _check_against_bundle(features: Mapping[str, NDArray[Any]], manifest: Manifest, path: Path) -> None:
+def check_coreset(file: TensorFile, features: Mapping[str, NDArray[Any]], record: BankRecord, path: Path) -> None:
+    """Hold the rows that are searched against the features that they were taken from.
+
+    Args:
+        file: ``coreset.safetensors``.
+        features: of the bank, whose shapes count.
+        record: of the bank.
+        path: named in the errors.
+
+    Raises:
+        FormatError: it was made of other features, or tensors or record do not fit them.
+    """
+    stages = _stages(features)
+    if file.metadata != {"features": record.files["features.safetensors"].sha256}:
+        msg = f"expected {path} to be of the features beside it, found one of others; {_REMEDY}"
+        raise FormatError(msg)
+    if set(file.tensors) != {f"{kind}_{index}" for index in stages for kind in ("rows", "places")}:
+        msg = f"expected rows and places of the stages {stages} in {path}, found {sorted(file.tensors)}; {_REMEDY}"
+        raise FormatError(msg)
+    every = [features[f"tokens_{index}"].shape for index in stages]
+    told = record.coreset
+    all_rows = tuple(frames * copies * patches for frames, copies, patches, _ in every)
+    if told is None or told.of != all_rows or not len(told.rows) == len(told.radius) == len(all_rows):
+        msg = f"{path}: expected the record to tell of {list(all_rows)} rows, found {told}; {_REMEDY}"
+        raise FormatError(msg)
+    for index, shape, count, total in zip(stages, every, told.rows, all_rows, strict=True):
+        rows, places = file.tensors[f"rows_{index}"], file.tensors[f"places_{index}"]
+        if (rows.shape, rows.dtype) != ((count, shape[-1]), np.float16) or (places.shape, places.dtype) != (
+            (count,),
+            np.int64,
+        ):
+            found = f"{list(rows.shape)} {rows.dtype} at {list(places.shape)} {places.dtype}"
+            wanted = f"{count} rows of {shape[-1]} in half precision of stage {index}"
+            msg = f"{path}: expected {wanted}, found {found}; {_REMEDY}"
+            raise FormatError(msg)
+        if places[0] < 0 or places[-1] >= total or (np.diff(places) <= 0).any():
+            msg = f"{path}: expected the places of stage {index} to rise from 0 to {total - 1}, found others; {_REMEDY}"
+            raise FormatError(msg)
+        _check_values(rows[None], f"rows_{index}", path)
+
+
+def _stages(features: Mapping[str, Any]) -> list[int]:
+    """Indices of the stages that there are tokens of, rising."""
+    return sorted(int(name[7:]) for name in features if name.startswith("tokens_") and name[7:].isdecimal())
+
+
+def _shape(tensor: NDArray[Any] | Sequence[NDArray[Any]]) -> tuple[int, ...]:
+    """Shape of a tensor, or of the one that a sequence of arrays stacks up to."""
+    if isinstance(tensor, np.ndarray):
+        return tensor.shape
+    return (len(tensor), *(tensor[0].shape if len(tensor) else ()))
+
+
+def _check_against_bundle(shapes: Mapping[str, tuple[int, ...]], manifest: Manifest, path: Path) -> None:
     """Shapes behind the frame axis, which the bundle knows."""
     wanted: dict[str, tuple[int, ...]] = {"embedding": (manifest.embedding_dim,), "text": (manifest.embedding_dim,)}
     for stage in manifest.stages:
         wanted[f"tokens_{stage.index}"] = (stage.grid[0] * stage.grid[1], stage.width)
         if stage.head:
             wanted[f"logits_{stage.index}"] = stage.grid
-    for name, tensor in features.items():
+    for name, found in shapes.items():
         shape = wanted.get(name)
-        if shape is not None and tensor.shape[-len(shape) :] != shape:
-            msg = f"{path}: expected {name} to end in {shape} as the bundle says, found {list(tensor.shape)}; {_REMEDY}"
+        if shape is not None and found[-len(shape) :] != shape:
+            msg = f"{path}: expected {name} to end in {shape} as the bundle says, found {list(found)}; {_REMEDY}"
             raise FormatError(msg)
 
 
-def _check_values(tensor: NDArray[Any], name: str, path: Path) -> None:
+def _check_values(tensor: NDArray[Any] | Sequence[NDArray[Any]], name: str, path: Path) -> None:
     """Finite everywhere; rows of tokens and embeddings of length 1, or 0 where the network gave nothing."""
-    tolerance = None if name.startswith("logits_") else _TOLERANCE[tensor.dtype]
+    tolerance = None if name.startswith("logits_") else _TOLERANCE[tensor[0].dtype]
     for frame in tensor:  # one at a time bounds the memory of the float32 copy
         values = frame.astype(np.float32, copy=False)
         if tolerance is None:

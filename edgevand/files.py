@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 from edgevand.errors import BadInputError, FormatError
 from edgevand.records import FileRecord
 from edgevand.staging import output_error, staged_directory, write_atomic
-from edgevand.tensors import read_tensor_file, read_tensors, write_tensors
+from edgevand.tensors import map_tensor_file, read_tensor_file, read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 __all__ = [
     "check_tree",
+    "map_tensor_file",
     "output_error",
     "read_limited",
     "read_tensor_file",

@@ -1,6 +1,7 @@
 """Safetensors files, read from memory after every claim of the header has been checked (docs/formats.md).
 
 The file is read once; its bytes are hashed, checked and viewed in place, so that what was verified is what is used.
+A file that may be larger than memory is mapped instead, and hashed as a stream.
 Format: 8 bytes little-endian header length, a JSON header, the tensors' bytes without gaps.
 """
 
@@ -8,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -18,14 +20,23 @@ from edgevand.errors import BadInputError, FormatError
 from edgevand.records import parse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["MAX_HEADER", "TensorFile", "read_tensor_file", "read_tensors", "tensor_bytes", "write_tensors"]
+__all__ = [
+    "MAX_HEADER",
+    "TensorFile",
+    "map_tensor_file",
+    "read_tensor_file",
+    "read_tensors",
+    "tensor_bytes",
+    "write_tensors",
+]
 
 MAX_HEADER = 1 << 20
 _PREFIX = 8
+_CHUNK = 1 << 20
 _MAX_DIMENSIONS = 8
 _DTYPES = {name: np.dtype(code) for name, code in {"U8": "u1", "F16": "<f2", "F32": "<f4", "I64": "<i8"}.items()}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
@@ -60,24 +71,33 @@ def read_tensor_file(path: Path, *, max_header: int = MAX_HEADER) -> TensorFile:
     path = Path(path)
     try:
         with path.open("rb") as file:
-            prefix = file.read(_PREFIX)
-            header_size = struct.unpack("<Q", prefix)[0] if len(prefix) == _PREFIX else 0
-            if not len("{}") <= header_size <= max_header:  # before anything is allocated for it
-                raise _broken(path, f"a header of at most {max_header} bytes", f"one of {header_size} bytes")
+            header_size = _header_size(path, file, max_header)
             rest = file.read()
     except OSError as error:
-        msg = f"cannot read {path}: {error.strerror}; check the path and its permissions"
-        raise BadInputError(msg) from error
-    if len(rest) < header_size:
-        raise _broken(path, f"a header of {header_size} bytes", f"{len(rest)} bytes")
-    digest = hashlib.sha256(prefix)
+        raise _unreadable(path, error) from error
+    digest = hashlib.sha256(struct.pack("<Q", header_size))
     digest.update(rest)
-    header = parse_json(rest[:header_size].rstrip(b" "), path)
-    metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise _broken(path, "metadata of strings", "something else")
-    tensors = _views(path, header, memoryview(rest)[header_size:])
-    return TensorFile(tensors, metadata, digest.hexdigest())
+    return _parsed(path, header_size, memoryview(rest), digest.hexdigest())
+
+
+def map_tensor_file(path: Path, *, max_header: int = MAX_HEADER) -> TensorFile:
+    """Like ``read_tensor_file``, but the tensors stay on the disk and are read as they are looked at.
+
+    The hash is that of the file as it was when it was mapped. Whoever changes the bytes of a file in place afterwards
+    changes the tensors; directories of edgevand are only ever replaced by renaming, which leaves a mapped file alone.
+    """
+    path = Path(path)
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            header_size = _header_size(path, file, max_header)
+            file.seek(0)
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+            whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return _parsed(path, header_size, memoryview(whole)[_PREFIX:], digest.hexdigest())
 
 
 def tensor_bytes(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | None = None) -> bytes:
@@ -89,31 +109,85 @@ def tensor_bytes(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str
     Raises:
         TypeError: a dtype other than uint8, float16, float32 and int64.
     """
-    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
-    blocks: list[bytes] = []
-    offset = 0
-    for name in sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name)):
-        array = tensors[name]
-        dtype = array.dtype.newbyteorder("<")
-        if dtype not in _NAMES:
-            msg = f"tensor {name!r} has the dtype {array.dtype}; expected one of {', '.join(map(str, _NAMES))}"
-            raise TypeError(msg)
-        blocks.append(array.astype(dtype, copy=False).tobytes())
-        end = offset + len(blocks[-1])
-        header[name] = {"dtype": _NAMES[dtype], "shape": list(array.shape), "data_offsets": [offset, end]}
-        offset = end
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    return b"".join([struct.pack("<Q", len(text)), text, *blocks])
+    return b"".join(_blocks(tensors, metadata))
 
 
-def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | None = None) -> None:
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, NDArray[Any] | Sequence[NDArray[Any]]],
+    metadata: Mapping[str, str] | None = None,
+) -> str:
     """Write ``tensor_bytes`` to a file inside a staging directory (it is not written atomically by itself).
+
+    Args:
+        path: the file.
+        tensors: by name; a sequence of arrays of one shape and dtype, such as one for each frame, is the tensor that
+            stacks them, and is never in memory as a whole.
+        metadata: texts by name.
+
+    Returns:
+        Hex digest of the file's sha256.
 
     Raises:
         OSError: it cannot be written; ``staged_directory`` turns that into a sentence.
     """
-    Path(path).write_bytes(tensor_bytes(tensors, metadata))
+    digest = hashlib.sha256()
+    with Path(path).open("wb") as file:
+        for block in _blocks(tensors, metadata):
+            digest.update(block)
+            file.write(block)
+    return digest.hexdigest()
+
+
+def _blocks(
+    tensors: Mapping[str, NDArray[Any] | Sequence[NDArray[Any]]], metadata: Mapping[str, str] | None
+) -> Iterator[bytes]:
+    """The bytes of a file, one piece after the other: header, then each tensor or the parts that it is stacked of."""
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+    parts = {name: [each] if isinstance(each, np.ndarray) else each for name, each in tensors.items()}
+    names = sorted(tensors, key=lambda name: (-parts[name][0].dtype.itemsize, name))
+    offset = 0
+    for name in names:
+        first = parts[name][0]
+        dtype = first.dtype.newbyteorder("<")
+        if dtype not in _NAMES:
+            msg = f"tensor {name!r} has the dtype {first.dtype}; expected one of {', '.join(map(str, _NAMES))}"
+            raise TypeError(msg)
+        stacked = [] if isinstance(tensors[name], np.ndarray) else [len(parts[name])]
+        end = offset + len(parts[name]) * first.nbytes
+        header[name] = {"dtype": _NAMES[dtype], "shape": [*stacked, *first.shape], "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    yield struct.pack("<Q", len(text)) + text
+    for name in names:
+        for part in parts[name]:
+            yield part.astype(part.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def _header_size(path: Path, file: BinaryIO, max_header: int) -> int:
+    """The length of the header that a file begins with, before anything is allocated for it."""
+    prefix = file.read(_PREFIX)
+    size: int = struct.unpack("<Q", prefix)[0] if len(prefix) == _PREFIX else 0
+    if not len("{}") <= size <= max_header:
+        raise _broken(path, f"a header of at most {max_header} bytes", f"one of {size} bytes")
+    return size
+
+
+def _parsed(path: Path, header_size: int, rest: memoryview, sha256: str) -> TensorFile:
+    """Header and tensors of a file, given what follows its first eight bytes."""
+    if len(rest) < header_size:
+        raise _broken(path, f"a header of {header_size} bytes", f"{len(rest)} bytes")
+    header = parse_json(bytes(rest[:header_size]).rstrip(b" "), path)
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise _broken(path, "metadata of strings", "something else")
+    return TensorFile(_views(path, header, rest[header_size:]), metadata, sha256)
+
+
+def _unreadable(path: Path, error: OSError) -> BadInputError:
+    """The sentence for a file that cannot be read."""
+    return BadInputError(f"cannot read {path}: {error.strerror}; check the path and its permissions")
 
 
 def _views(path: Path, header: dict[str, Any], data: memoryview) -> dict[str, NDArray[Any]]:
