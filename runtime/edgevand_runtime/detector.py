@@ -1,13 +1,15 @@
-"""The path of a frame: preprocess, encode, score, calibrate, find regions.
+"""The path of a frame: preprocess, encode, search, judge.
 
-One object holds what is heavy (engine, memory bank); the three steps are separate methods, so that ``score`` can
-run them side by side in a pipeline and ``monitor`` one after the other, through the same code.
+One object holds what is heavy (engine, memory bank); the steps are separate methods, so that ``score`` and ``monitor``
+run them side by side for different frames. Each step takes one thread at a time, for it keeps the memory that it
+works in: once warm, a frame costs no large memory but its own map.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 import cv2
@@ -90,6 +92,8 @@ class Detector:
         self._method = open_method(manifest, self._text, self.memory, inside)
         self._image_limit, self._map_limit, self.calibration = _limits(bank, threshold)
         self._manual = threshold is not None
+        self._free: deque[NDArray[np.float32]] = deque()  # memory of tensors whose frames are encoded
+        self._stack = np.empty((0, 3, *size), np.float32)
 
     @classmethod
     def open(  # noqa: PLR0913 - the options of the command line, by name
@@ -140,11 +144,26 @@ class Detector:
                 f"found {frame.size[0]}x{frame.size[1]} in {frame.source}; enrol again at this size."
             )
             raise BadInputError(message)
-        return to_tensor(frame.image, self.bundle.manifest.image)
+        image = self.bundle.manifest.image
+        try:
+            free = self._free.pop()
+        except IndexError:
+            free = np.empty((3, image.height, image.width), np.float32)
+        return to_tensor(frame.image, image, free)
 
     def encode(self, tensors: Sequence[NDArray[np.float32]]) -> EncoderOutput:
-        """Run the encoder once over N preprocessed frames."""
-        return self.engine.run(np.stack(tensors), self._text)
+        """Run the encoder once over N preprocessed frames; later frames are preprocessed into their memory."""
+        outputs = self.engine.run(self._batch(tensors), self._text)
+        self._free.extend(tensors)
+        return outputs
+
+    def search(self, outputs: EncoderOutput) -> list[RawScore]:
+        """Search the memory bank for N encoded frames and draw their maps."""
+        return self._method.score(outputs)
+
+    def judge(self, frames: Sequence[Frame], found: Sequence[RawScore], started: float) -> list[Result]:
+        """Calibrate what ``search`` found of N frames and find regions; ``started`` as for ``score``."""
+        return [self._result(frame, raw, started) for frame, raw in zip(frames, found, strict=True)]
 
     def score(self, frames: Sequence[Frame], outputs: EncoderOutput, started: float) -> list[Result]:
         """Turn encoder outputs into results.
@@ -154,10 +173,7 @@ class Detector:
             outputs: what ``encode`` said of them.
             started: ``time.perf_counter()`` when their preprocessing began; the latency counts from there.
         """
-        results = []
-        for frame, raw in zip(frames, self._method.score(outputs), strict=True):
-            results.append(self._result(frame, raw, started))
-        return results
+        return self.judge(frames, self.search(outputs), started)
 
     def detect(self, frames: Sequence[Frame]) -> list[Result]:
         """Score frames in one batch: preprocess, encode, score."""
@@ -178,6 +194,14 @@ class Detector:
     ) -> None:
         """Close."""
         self.close()
+
+    def _batch(self, tensors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """(N, 3, H, W) of N tensors (3, H, W), in memory that is used again."""
+        if len(tensors) == 1:
+            return tensors[0][None]
+        if len(self._stack) < len(tensors):
+            self._stack = np.empty((len(tensors), *self._stack.shape[1:]), np.float32)
+        return np.stack(tensors, out=self._stack[: len(tensors)])
 
     def _result(self, frame: Frame, raw: RawScore, started: float) -> Result:
         limit = self._image_limit

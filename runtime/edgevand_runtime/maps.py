@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["interpolation", "sigmoid", "top_mean", "upsample"]
 
+_BLOCK = 1 << 13
+"""Values that are worked on at once where several steps follow each other: 32 KB stay in the cache between them."""
+
 
 @lru_cache(maxsize=32)
 def interpolation(target: int, source: int) -> NDArray[np.float32]:
@@ -26,12 +29,15 @@ def interpolation(target: int, source: int) -> NDArray[np.float32]:
     return weights.astype(np.float32)
 
 
-def upsample(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+def upsample(
+    maps: NDArray[np.float32], size: tuple[int, int], out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """Enlarge maps bilinearly with aligned corners, which no OpenCV call does: two small matrix products.
 
     Args:
         maps: (N, h, w) float32.
         size: rows and columns wanted.
+        out: (N, rows, columns) float32 that takes the result; None for a new one.
 
     Returns:
         (N, rows, columns) float32, equal to torch's ``interpolate(mode="bilinear", align_corners=True)``.
@@ -39,22 +45,43 @@ def upsample(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.flo
     rows, columns = size
     vertical = interpolation(rows, maps.shape[1])
     horizontal = interpolation(columns, maps.shape[2])
-    enlarged: NDArray[np.float32] = np.matmul(vertical, maps @ horizontal.T)
+    enlarged: NDArray[np.float32] = np.matmul(vertical, maps @ horizontal.T, out=out)
     return enlarged
 
 
-def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+def sigmoid(logits: NDArray[np.float32], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
     """Logistic function without overflow; (…) float32 to (…) float32 in [0, 1].
 
-    The two-way softmax of (normal, abnormal) is the sigmoid of their difference.
+    The two-way softmax of (normal, abnormal) is the sigmoid of their difference. It is 1 / (1 + exp(-x)) for x >= 0
+    and exp(x) / (1 + exp(x)) below; neither exponential is above 1.
+
+    Args:
+        logits: (…) float32.
+        out: of the same shape, contiguous, takes the result; None for a new one.
     """
-    exponential = np.exp(-np.abs(logits))
-    probability: NDArray[np.float32] = np.where(logits >= 0, np.float32(1), exponential) / (1 + exponential)
-    return probability
+    out = np.empty(logits.shape, np.float32) if out is None else out
+    for part, value in zip(_rows(out), _rows(logits), strict=True):
+        exponential = np.exp(-np.abs(value))
+        np.divide(np.where(value >= 0, np.float32(1), exponential), 1 + exponential, out=part)
+    return out
 
 
-def top_mean(values: NDArray[np.float32], fraction: float) -> float:
-    """Mean of the highest ``floor(fraction * n)`` of n values, of at least one (AnomalyDINO's image score)."""
+def top_mean(values: NDArray[np.float32], fraction: float, scratch: NDArray[np.float32] | None = None) -> float:
+    """Mean of the highest ``floor(fraction * n)`` of n values, of at least one (AnomalyDINO's image score).
+
+    Args:
+        values: float32 of any shape, left as they are.
+        fraction: in (0, 1].
+        scratch: at least n float32, contiguous, overwritten; None for new memory.
+    """
     count = max(1, int(fraction * values.size))
-    flat = values.ravel()
-    return float(np.partition(flat, flat.size - count)[flat.size - count :].mean())
+    flat = np.empty(values.size, np.float32) if scratch is None else scratch.reshape(-1)[: values.size]
+    np.copyto(flat, values.reshape(-1))
+    flat.partition(flat.size - count)
+    return float(flat[flat.size - count :].mean())
+
+
+def _rows(array: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Views of an array that fit into the processor's cache, along its first axes."""
+    flat = array.reshape(-1)
+    return [flat[start : start + _BLOCK] for start in range(0, flat.size, _BLOCK)]

@@ -12,6 +12,7 @@ import warnings
 import zlib
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -110,12 +111,15 @@ def squash(image_bgr: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.ui
     return np.asarray(rgb.resize(size, Image.Resampling.BICUBIC))
 
 
-def to_tensor(image_bgr: NDArray[np.uint8], image: ImageRecord) -> NDArray[np.float32]:
+def to_tensor(
+    image_bgr: NDArray[np.uint8], image: ImageRecord, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """Turn a frame into the encoder's input.
 
     Args:
         image_bgr: (H, W, 3) uint8, BGR, 0..255.
         image: the bundle's preprocessing record.
+        out: (3, image.height, image.width) float32, C-contiguous, that takes the result; None for a new one.
 
     Returns:
         (3, image.height, image.width) float32, RGB planes, normalised, C-contiguous.
@@ -125,10 +129,10 @@ def to_tensor(image_bgr: NDArray[np.uint8], image: ImageRecord) -> NDArray[np.fl
     """
     rgb = squash(image_bgr, (image.width, image.height))
     values = np.arange(256, dtype=np.float32) / np.float32(255)
-    planes = np.empty((3, image.height, image.width), np.float32)
+    planes = np.empty((3, image.height, image.width), np.float32) if out is None else out
     for channel, (mean, std) in enumerate(zip(image.mean, image.std, strict=True)):
         table = (values - np.float32(mean)) / np.float32(std)
-        np.take(table, rgb[:, :, channel], out=planes[channel], mode="clip")
+        cv2.LUT(cv2.extractChannel(rgb, channel), table, dst=planes[channel])
     return planes
 
 

@@ -31,9 +31,9 @@ def find_regions(
     Returns:
         Regions, the highest peak first.
     """
-    above = (raw_map > threshold).astype(np.uint8)
-    if not above.any():
+    if not raw_map.max() > threshold:
         return ()
+    above = (raw_map > threshold).view(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
     peaks = np.zeros(count, np.float32)
     np.maximum.at(peaks, labels.ravel().astype(np.intp), raw_map.ravel())

@@ -17,13 +17,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from edgevand_runtime.maps import sigmoid, top_mean, upsample
 from edgevand_runtime.methods.base import RawScore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from edgevand.bundle import Manifest
@@ -58,11 +59,15 @@ class AprilGan:
         self._size = (manifest.image.height, manifest.image.width)
         self._grids = [stage.grid for stage in manifest.stages]
         self._logit_scale = manifest.logit_scale
-        self._inside = inside
         self._image_rule = manifest.score.image
         terms = manifest.score.terms if memory is not None else ("text", "zero-shot-map")
         self._sums_text = "text" in terms and text is not None
         self._sums_zero_shot = "zero-shot-map" in terms and manifest.has_heads
+        # A map outlives its frame; what is needed on the way to it is kept, so that frames take one thread at a time.
+        self._enlarged = np.empty((1, *self._size), np.float32)
+        self._kept = None if inside is None else np.flatnonzero(inside)
+        self._outside = None if inside is None else ~inside
+        self._scratch = np.empty((2, *self._size), np.float32)
 
     def score(self, outputs: EncoderOutput) -> list[RawScore]:
         """Score N encoded frames."""
@@ -103,14 +108,13 @@ class AprilGan:
         total = None
         if self._sums_zero_shot:
             for stage in logits:
-                part = sigmoid(upsample(stage[None], self._size)[0])
-                total = part if total is None else total + part
+                enlarged = upsample(stage[None], self._size, out=self._enlarged)[0]
+                total = _add(total, sigmoid(enlarged, out=self._scratch[0]))
         if distances is not None:
             for grid, stage in zip(self._grids, distances, strict=True):
-                part = upsample(stage.reshape(1, *grid), self._size)[0]
-                total = part if total is None else total + part
-        if total is not None and self._inside is not None:
-            total[~self._inside] = 0.0
+                total = _add(total, upsample(stage.reshape(1, *grid), self._size, out=self._enlarged)[0])
+        if total is not None and self._outside is not None:
+            np.copyto(total, np.float32(0), where=self._outside)
         return total
 
     def _one(self, text: float | None, raw_map: NDArray[np.float32] | None) -> RawScore:
@@ -123,4 +127,14 @@ class AprilGan:
         return RawScore(text, raw_map, map_max, raw)
 
     def _top(self, raw_map: NDArray[np.float32]) -> float:
-        return top_mean(raw_map if self._inside is None else raw_map[self._inside], _TOP)
+        if self._kept is None:
+            return top_mean(raw_map, _TOP, self._scratch[0])
+        inside = self._scratch[1].reshape(-1)[: self._kept.size]
+        # Whatever is not "raise" writes into `out` itself; the positions are within the map.
+        np.take(raw_map.reshape(-1), self._kept, out=inside, mode="clip")
+        return top_mean(inside, _TOP, self._scratch[0])
+
+
+def _add(total: NDArray[np.float32] | None, part: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The sum so far and a part; the first part is copied."""
+    return part.copy() if total is None else np.add(total, part, out=total)
