@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgevand.cli.common import open_pair, print_json
+from edgevand.cli.common import open_pair, print_json, say
 from edgevand.cli.options import (
     BackendOption,
     BankOption,
@@ -22,6 +22,7 @@ from edgevand.cli.options import (
     QuietFlag,
     SourceOption,
     TextOption,
+    ThreadsOption,
     ThresholdOption,
     VerboseFlag,
 )
@@ -78,6 +79,7 @@ def monitor(
     ] = 500,
     device: DeviceOption = "auto",
     backend: BackendOption = "auto",
+    threads: ThreadsOption = None,
     no_tui: Annotated[bool, typer.Option("--no-tui", help="Lines of text in place of the live view.")] = False,
     json_: JsonFlag = False,
     verbose: VerboseFlag = 0,
@@ -94,6 +96,7 @@ def monitor(
     from edgevand_runtime.monitor import Lane, Limits, Outputs, summary, warm_up
     from edgevand_runtime.sinks import Rotation, Snapshots
     from edgevand_runtime.sources import open_source
+    from edgevand_runtime.threads import set_threads
 
     piped = output is not None and str(output) == "-"
     if piped and json_:
@@ -112,6 +115,7 @@ def monitor(
             text_file=text,
             backend=backend,
             device=device,
+            threads=set_threads(threads),
             threshold=threshold,
             camera=camera,
         )
@@ -125,6 +129,8 @@ def monitor(
         why = _drive(lane, outputs, Limits(duration, max_frames), tui=not no_tui, quiet=quiet)
         document = summary(lane, outputs, why)
     _report(document, directory, as_json=json_, silent=quiet or piped)
+    if verbose and document["scored"]:
+        _say_budget(document)
     _judge(lane)
 
 
@@ -253,6 +259,14 @@ def _report(document: dict[str, Any], directory: Path, *, as_json: bool, silent:
         rows["not written"] = ", ".join(f"{count} {name}" for name, count in lost.items())
     for key, value in rows.items():
         print(f"{key:<14}{value}")
+
+
+def _say_budget(document: dict[str, Any]) -> None:
+    """What each step of a frame took, on standard error."""
+    from edgevand_runtime.budget import budget_lines
+
+    stages = {name: (times["p50"], times["p95"]) for name, times in document["stages_ms"].items()}
+    say("\n".join(budget_lines(stages, document["interval_ms"])))
 
 
 def _judge(lane: Lane) -> None:

@@ -23,6 +23,7 @@ __all__ = [
     "QuietFlag",
     "SourceOption",
     "TextOption",
+    "ThreadsOption",
     "ThresholdOption",
     "VerboseFlag",
     "poses",
@@ -78,6 +79,10 @@ BackendOption = Annotated[
 PrecisionOption = Annotated[
     str,
     typer.Option(metavar="PRECISION", help="auto (the bank's, else the bundle's first), fp32, fp16 or int8."),
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option("--threads", metavar="N", min=1, help="Processor threads; default: the cores this process may use."),
 ]
 JsonFlag = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else there.")

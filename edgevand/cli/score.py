@@ -21,6 +21,7 @@ from edgevand.cli.options import (
     OutputOption,
     QuietFlag,
     TextOption,
+    ThreadsOption,
     ThresholdOption,
     VerboseFlag,
 )
@@ -73,6 +74,7 @@ def score(
     ] = 1,
     device: DeviceOption = "auto",
     backend: BackendOption = "auto",
+    threads: ThreadsOption = None,
     as_json: JsonFlag = False,
     verbose: VerboseFlag = 0,
     quiet: QuietFlag = False,
@@ -85,6 +87,7 @@ def score(
     from edgevand.errors import UsageError
     from edgevand_runtime.detector import Detector
     from edgevand_runtime.score import ScoreOptions, ScoreRun, judge
+    from edgevand_runtime.threads import set_threads
 
     output = None if str(output) == "-" else output  # as for monitor
     if resume and output is None:
@@ -98,6 +101,7 @@ def score(
         text_file=text,
         backend=backend,
         device=device,
+        threads=set_threads(threads),
         threshold=threshold,
     ) as detector:
         if fail_on_anomaly and detector.calibration == "none":

@@ -175,6 +175,10 @@ class CameraHealth:
         self._restart()
         return Health({"lost": reason}, trusted=False)
 
+    def fits(self, frame: Frame) -> bool:
+        """Whether a frame has the size of the enrolled ones, or none is known."""
+        return self._frame_size is None or frame.size == self._frame_size
+
     def see(self, frame: Frame, at: float | None) -> Health:
         """Look at a frame.
 
@@ -184,7 +188,7 @@ class CameraHealth:
                 are no stream: only their size is looked at.
         """
         self._lasting["lost"].update(answer=False, at=frame.monotonic)
-        if self._frame_size is not None and frame.size != self._frame_size:
+        if self._frame_size is not None and not self.fits(frame):
             sentence = "expected frames of {}x{}, as enrolled, found {}x{}".format(*self._frame_size, *frame.size)
             return Health({"resized": sentence}, trusted=False)
         if at is None:

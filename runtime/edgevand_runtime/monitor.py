@@ -1,18 +1,25 @@
 """Live detection: frames of a camera become verdicts, verdicts become events, both go to the sinks.
 
-    source -> health -> detector -> hysteresis -> sinks, snapshots, view
+    source -> preprocess -> encode -> search -> judge -> health, hysteresis -> sinks, snapshots, view
 
 ``Lane`` is one camera with everything that has state; its methods are the steps of a frame. ``watch`` drives one
 lane until something ends it; whatever that is, every open event gets its ``end``.
+
+Two frames are under way at once: while the encoder works on one in a thread of its own, the lane finishes the one
+before (search, verdict, health, sinks) and prepares the one after (read, decode, preprocess). Of a live source the
+frame after is not taken before the encoder is about to be free, so that it waits for nothing and is the newest there
+is; and where no newer frame has come, the lane waits for none but finishes the one under way at once.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -23,11 +30,16 @@ from edgevand_runtime.frame import Frame, iso_time
 from edgevand_runtime.stats import CameraStats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from concurrent.futures import Future
+
+    from numpy.typing import NDArray
 
     from edgevand_runtime.camera_health import Health
+    from edgevand_runtime.engines import EncoderOutput
     from edgevand_runtime.events import Event, Fault
     from edgevand_runtime.live_view import View
+    from edgevand_runtime.methods import RawScore
     from edgevand_runtime.results import Result
     from edgevand_runtime.sinks import Sink, Snapshots
     from edgevand_runtime.sources import Source
@@ -41,11 +53,23 @@ _LOG = logging.getLogger(__name__)
 _WAIT = 0.2  # seconds that a read waits for a live frame: how soon a request to stop is heard
 
 
-class Detects(Protocol):
-    """What a monitor needs of a detector."""
+T = TypeVar("T")
 
-    def detect(self, frames: Sequence[Frame]) -> list[Result]:
-        """The verdict of each frame."""
+
+class Detects(Protocol):
+    """What a monitor needs of a detector; see ``Detector``. ``encode`` is called from a thread of its own."""
+
+    def preprocess(self, frame: Frame) -> NDArray[np.float32]:
+        """The frame as the encoder wants it."""
+
+    def encode(self, tensors: Sequence[NDArray[np.float32]]) -> EncoderOutput:
+        """What the encoder says of preprocessed frames."""
+
+    def search(self, outputs: EncoderOutput) -> list[RawScore]:
+        """Raw scores and maps of encoded frames."""
+
+    def judge(self, frames: Sequence[Frame], found: Sequence[RawScore], started: float) -> list[Result]:
+        """The verdict of each frame, whose work began at ``started``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +121,23 @@ class Outputs:
             sink.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A frame that is with the encoder.
+
+    Attributes:
+        frame: the frame.
+        outputs: what the encoder will have said, and the seconds that it took.
+        since: when it was handed over, ``time.perf_counter()``.
+        busy: seconds of work that went into it before.
+    """
+
+    frame: Frame
+    outputs: Future[tuple[EncoderOutput, float]]
+    since: float
+    busy: float
+
+
 class Lane:
     """One camera: its source, its detector, and the state of its health, its events and its counters."""
 
@@ -127,41 +168,114 @@ class Lane:
         self._camera = CameraEvents(camera, ids)
         self._health = health or CameraHealth()
         self._fits = False  # a frame of the enrolled size was seen
+        self._encoder = ThreadPoolExecutor(1, thread_name_prefix=f"encoder {camera}")
+        self._flight: _Flight | None = None
+        self._ahead = 0.0  # seconds before the encoder is free at which the next frame is taken: what preparing takes
+
+    @property
+    def taken(self) -> int:
+        """Frames that have a verdict or will have one."""
+        return self.stats.scored + (self._flight is not None)
 
     def step(self) -> None:
-        """Take the next frame, or note that none came.
+        """Take the next frame and finish the one before it, or note that none came.
 
         Raises:
-            EndOfSourceError: the source has ended.
+            EndOfSourceError: the source has ended; a frame may still be under way.
             UsageError: the first frame has another size than the bank's.
         """
         frame = self._read()
         self.stats.source = self.source.status()
         if frame is None:
+            self.flush()
             self._wait(time.monotonic())
-            return
-        health = self._health.see(frame, self._clock(frame))
-        resized = health.faults.get("resized")
-        if resized is not None and not self._fits:
-            raise UsageError(f"{frame.source}: {resized}; enrol this camera, or choose its own bank")
-        self._settle(health.faults, frame)
-        if resized is not None:
-            self.stats.resized += 1
-            return
-        self._fits = True
-        self._judge(frame, health)
+        elif self._health.fits(frame):
+            self._fits = True
+            started = time.perf_counter()
+            tensor = self._timed("preprocess", self._detector.preprocess, frame)
+            self._ahead = time.perf_counter() - started
+            before = self._landed()
+            future = self._encoder.submit(_timed_encode, self._detector, tensor)
+            self._flight = _Flight(frame, future, time.perf_counter(), self._ahead)
+            if before is not None:
+                self._finish(*before)
+        else:
+            self.flush()
+            self._refuse(frame)
+
+    def flush(self) -> None:
+        """Finish the frame that is under way, if any."""
+        landed = self._landed()
+        if landed is not None:
+            self._finish(*landed)
 
     def close(self) -> None:
-        """End every open event."""
-        self._publish([*self._anomalies.close(), *self._camera.close(_now())])
+        """Finish what is under way and end every open event."""
+        try:
+            self.flush()
+        finally:
+            self._encoder.shutdown()
+            self._publish([*self._anomalies.close(), *self._camera.close(_now())])
 
     def _read(self) -> Frame | None:
+        """The next frame; of a live source, while one is under way, only what has come by the time it lands."""
+        patience = _WAIT
+        if self.source.live and self._flight is not None:
+            expected = self.stats.stages["encode"].last if "encode" in self.stats.stages else 0.0
+            left = expected / 1000 - self._ahead - (time.perf_counter() - self._flight.since)
+            wait_for([self._flight.outputs], max(0.0, left))
+            patience = 0.0
         try:
-            return self.source.read(_WAIT)
+            return self._timed(None if self.source.live else "decode", self.source.read, patience)
         except FrameError as error:
             self.stats.unreadable += 1
             _LOG.warning("%s", error)
             return None
+
+    def _timed(self, stage: str | None, work: Callable[..., T], *arguments: Any) -> T:  # noqa: ANN401 - any work
+        """Do a stage's work and book its time; None is no stage."""
+        started = time.perf_counter()
+        done = work(*arguments)
+        if stage is not None:
+            self.stats.take_stage(stage, time.perf_counter() - started)
+        return done
+
+    def _landed(self) -> tuple[_Flight, EncoderOutput, float] | None:
+        """Wait for the frame under way: what the encoder said of it and how long it took."""
+        flight, self._flight = self._flight, None
+        if flight is None:
+            return None
+        outputs, seconds = flight.outputs.result()
+        self.stats.take_stage("encode", seconds)
+        return flight, outputs, seconds
+
+    def _finish(self, flight: _Flight, outputs: EncoderOutput, seconds: float) -> None:
+        """From what the encoder said to events and sinks."""
+        started = time.perf_counter()
+        frame = flight.frame
+        found = self._timed("search", self._detector.search, outputs)
+        (result,) = self._timed("judge", self._detector.judge, [frame], found, started - flight.busy - seconds)
+        health = self._timed("health", self._health.see, frame, self._clock(frame))
+        self._timed("sinks", self._hand_out, frame, result, health)
+
+    def _hand_out(self, frame: Frame, result: Result, health: Health) -> None:
+        """Faults, verdict and anomalies of a frame, in this order."""
+        self._settle(health.faults, frame)
+        now = time.monotonic()
+        self.stats.take(result, now - frame.monotonic, now)
+        self._outputs.result(result)
+        if health.trusted:
+            self._publish(self._anomalies.update(result, frame))
+        else:
+            self.stats.withheld += 1
+
+    def _refuse(self, frame: Frame) -> None:
+        """A frame of another size than the enrolled ones cannot be scored."""
+        faults = self._health.see(frame, self._clock(frame)).faults
+        if not self._fits:
+            raise UsageError(f"{frame.source}: {faults['resized']}; enrol this camera, or choose its own bank")
+        self._settle(faults, frame)
+        self.stats.resized += 1
 
     def _clock(self, frame: Frame) -> float | None:
         """Seconds on a clock that runs with the frames; None for pictures that are no stream."""
@@ -179,26 +293,22 @@ class Lane:
         ended = self._anomalies.close() if faults else []
         self._publish([*ended, *self._camera.update(faults, _now(), frame)])
 
-    def _judge(self, frame: Frame, health: Health) -> None:
-        result = self._detector.detect([frame])[0]
-        now = time.monotonic()
-        self.stats.take(result, now - frame.monotonic, now)
-        self._outputs.result(result)
-        if health.trusted:
-            self._publish(self._anomalies.update(result, frame))
-        else:
-            self.stats.withheld += 1
-
     def _publish(self, events: Iterable[Event]) -> None:
         for event in events:
             self.stats.follow_event(self._outputs.event(event))
+
+
+def _timed_encode(detector: Detects, tensor: NDArray[np.float32]) -> tuple[EncoderOutput, float]:
+    """Encode one frame; runs in the encoder's thread."""
+    started = time.perf_counter()
+    return detector.encode([tensor]), time.perf_counter() - started
 
 
 def watch(lane: Lane, view: View | None, limits: Limits, stop: Stop) -> Ending:
     """Drive a lane until a limit, a request to stop or the end of its source; open events are ended in any case."""
     try:
         while True:
-            why = stop.why or _reached(lane.stats, limits)
+            why = stop.why or _reached(lane, limits)
             if why is not None:
                 return why
             lane.step()
@@ -215,7 +325,9 @@ def watch(lane: Lane, view: View | None, limits: Limits, stop: Stop) -> Ending:
 def warm_up(detector: Detects, size: tuple[int, int]) -> None:
     """Score one black frame of (width, height), so that the first real one does not pay for first-use work."""
     black = np.zeros((size[1], size[0], 3), np.uint8)
-    detector.detect([Frame(black, 0, "warm-up", _now(), time.monotonic())])
+    frame = Frame(black, 0, "warm-up", _now(), time.monotonic())
+    outputs = detector.encode([detector.preprocess(frame)])
+    detector.judge([frame], detector.search(outputs), time.perf_counter())
 
 
 def summary(lane: Lane, outputs: Outputs, why: Ending) -> dict[str, Any]:
@@ -245,6 +357,8 @@ def summary(lane: Lane, outputs: Outputs, why: Ending) -> dict[str, Any]:
         "process_fps": _rounded(stats.scored / seconds if seconds > 0 else None),
         "latency_ms": _percentiles(stats.latency.read(50, 95, 99)),
         "age_ms": _percentiles(stats.age.read(50, 95, 99)),
+        "interval_ms": _rounded(1000 / status.fps if status.fps else None),
+        "stages_ms": {name: _percentiles(stage.read(50, 95, 99)) for name, stage in stats.stages.items()},
         "events": {
             "anomaly": stats.events["anomaly"],
             "camera": {fault: count for fault, count in sorted(stats.events.items()) if fault != "anomaly"},
@@ -253,10 +367,10 @@ def summary(lane: Lane, outputs: Outputs, why: Ending) -> dict[str, Any]:
     }
 
 
-def _reached(stats: CameraStats, limits: Limits) -> Ending | None:
-    if limits.max_frames is not None and stats.scored >= limits.max_frames:
+def _reached(lane: Lane, limits: Limits) -> Ending | None:
+    if limits.max_frames is not None and lane.taken >= limits.max_frames:
         return "max-frames"
-    if limits.duration is not None and time.monotonic() - stats.started >= limits.duration:
+    if limits.duration is not None and time.monotonic() - lane.stats.started >= limits.duration:
         return "duration"
     return None
 

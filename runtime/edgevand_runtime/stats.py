@@ -30,6 +30,11 @@ class Percentiles:
         """Take a value."""
         self._values.append(value)
 
+    @property
+    def last(self) -> float:
+        """The value taken last."""
+        return self._values[-1]
+
     def read(self, *wanted: float) -> tuple[float, ...] | None:
         """The wanted percentiles, in [0, 100]; None while there is no value."""
         if not self._values:
@@ -99,7 +104,8 @@ class CameraStats:
 
     ``scored`` frames have a verdict, ``unreadable`` ones could not be decoded, ``resized`` ones have another size
     than the bank's and cannot be scored; what a live source ``dropped`` was replaced by a newer frame before it was
-    looked at. ``withheld`` verdicts did not count for the part because the camera was in doubt.
+    looked at. ``withheld`` verdicts did not count for the part because the camera was in doubt. ``stages`` holds the
+    milliseconds that each step of a frame took, in the order of the steps.
     """
 
     camera: str
@@ -112,6 +118,7 @@ class CameraStats:
     events: Counter[str] = field(default_factory=Counter)
     latency: Percentiles = field(default_factory=Percentiles)
     age: Percentiles = field(default_factory=Percentiles)
+    stages: dict[str, Percentiles] = field(default_factory=dict)
     processed: Rate = field(default_factory=Rate)
     track: ScoreTrack = field(default_factory=ScoreTrack)
     last: Result | None = None
@@ -137,6 +144,10 @@ class CameraStats:
         if score is not None:
             self.track.add(score, at, over=bool(result.anomalous))
         self.last, self.last_at = result, at
+
+    def take_stage(self, name: str, seconds: float) -> None:
+        """Count the time that a step of a frame took."""
+        self.stages.setdefault(name, Percentiles()).add(seconds * 1000)
 
     def follow_event(self, event: Event) -> None:
         """Take a message about an event; an event counts once, by its ``new``."""

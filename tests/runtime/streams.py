@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgevand.errors import EdgevandError, EndOfSourceError
+from edgevand_runtime.engines import EncoderOutput
 from edgevand_runtime.frame import Frame, iso_time
+from edgevand_runtime.methods import RawScore
 from edgevand_runtime.results import Region, Result
 from edgevand_runtime.sources.base import Source, SourceStatus
 
@@ -69,10 +71,24 @@ class ScriptedDetector:
         self._score = score
         self.seen: list[int] = []
 
-    def detect(self, frames: Sequence[Frame]) -> list[Result]:
-        """See ``Detector.detect``."""
-        self.seen.extend(frame.index for frame in frames)
-        return [make_result(frame, self._score(frame.index)) for frame in frames]
+    def preprocess(self, frame: Frame) -> NDArray[np.float32]:
+        """See ``Detector.preprocess``; the frame's index is all that is left of it."""
+        self.seen.append(frame.index)
+        return np.float32([frame.index])
+
+    def encode(self, tensors: Sequence[NDArray[np.float32]]) -> EncoderOutput:
+        """See ``Detector.encode``."""
+        return EncoderOutput(np.stack(tensors), (), ())
+
+    def search(self, outputs: EncoderOutput) -> list[RawScore]:
+        """See ``Detector.search``: the script's score."""
+        found = [self._score(int(index)) for index in outputs.embedding[:, 0]]
+        return [RawScore(None, None, None, -1.0 if score is None else score) for score in found]
+
+    def judge(self, frames: Sequence[Frame], found: Sequence[RawScore], started: float) -> list[Result]:
+        """See ``Detector.judge``."""
+        scores = [None if raw.raw_score < 0 else raw.raw_score for raw in found]
+        return [make_result(frame, score) for frame, score in zip(frames, scores, strict=True)]
 
 
 class ScriptedSource(Source):

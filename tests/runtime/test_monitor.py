@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 import tracemalloc
 from typing import TYPE_CHECKING, Any
@@ -241,7 +242,8 @@ def test_the_view_sees_every_step_and_the_last_state() -> None:
         camera="line-1",
     )
     watch(lane, view, Limits(), Stop())
-    assert shown == [(1, False), (2, False), (3, False), (4, False), (5, False), (5, True)]
+    # While a frame is with the encoder the one before is finished; the last one is finished at the end.
+    assert shown == [(0, False), (1, False), (2, False), (3, False), (4, False), (5, True)]
     assert told == ["new", "end"]
 
 
@@ -249,12 +251,104 @@ def test_warming_up_scores_one_frame_of_the_given_size() -> None:
     sizes: list[tuple[int, int]] = []
 
     class Sizes(ScriptedDetector):
-        def detect(self, frames: Any) -> Any:
-            sizes.extend(frame.size for frame in frames)
-            return super().detect(frames)
+        def preprocess(self, frame: Any) -> Any:
+            sizes.append(frame.size)
+            return super().preprocess(frame)
 
     warm_up(Sizes(lambda _: 0.1), (640, 480))
     assert sizes == [(640, 480)]
+
+
+def test_the_frame_before_is_finished_and_the_next_one_prepared_while_one_is_with_the_encoder() -> None:
+    """Neither could happen if the encoder, which waits for both, held the lane up."""
+    prepared, finished = [threading.Event() for _ in range(6)], [threading.Event() for _ in range(6)]
+    prepared[5].set()
+
+    class Waiting(ScriptedDetector):
+        def preprocess(self, frame: Any) -> Any:
+            if frame.index:
+                prepared[frame.index - 1].set()
+            return super().preprocess(frame)
+
+        def encode(self, tensors: Any) -> Any:
+            index = int(tensors[0][0])
+            assert index == 5 or prepared[index].wait(10)
+            assert index == 0 or finished[index - 1].wait(10)
+            return super().encode(tensors)
+
+    class Noting(Recorder):
+        def result(self, result: Any) -> None:
+            super().result(result)
+            finished[result.frame].set()
+
+    recorder = Noting()
+    lane = Lane(
+        ScriptedSource(make_frame(index) for index in range(6)),
+        Waiting(lambda _: 0.1),
+        Outputs((recorder,)),
+        camera="c",
+    )
+    watch(lane, None, Limits(), Stop())
+    assert [result.frame for result in recorder.results] == list(range(6))
+
+
+class Camera(ScriptedSource):
+    """A live source with a frame at every read; notes what had been done when it was read."""
+
+    def __init__(self, note: Callable[[float | None], bool]) -> None:
+        super().__init__((make_frame(index) for index in range(6)), live=True)
+        self._note = note
+
+    def read(self, timeout: float | None = None) -> Any:
+        return super().read(timeout) if self._note(timeout) else None
+
+
+def test_a_live_frame_is_not_taken_long_before_the_encoder_is_free_for_it() -> None:
+    seconds, begun, waits = 0.2, [0.0], []
+
+    class Slow(ScriptedDetector):
+        def encode(self, tensors: Any) -> Any:
+            begun.append(time.perf_counter())
+            time.sleep(seconds)
+            return super().encode(tensors)
+
+    def note(timeout: float | None) -> bool:
+        waits.append(time.perf_counter() - begun[-1])
+        return True
+
+    lane = Lane(Camera(note), Slow(lambda _: 0.1), Outputs(), camera="c")
+    watch(lane, None, Limits(), Stop())
+    # The first frame has nothing to wait for, and of the second it is not yet known how long the encoder takes.
+    assert min(waits[2:6]) > 0.5 * seconds
+
+
+def test_a_verdict_does_not_wait_for_a_next_frame_that_is_late() -> None:
+    recorder = Recorder()
+    known = []
+
+    def note(timeout: float | None) -> bool:
+        """A frame comes to who waits for it, and none is there at once."""
+        if timeout:
+            known.append(len(recorder.results))
+        return bool(timeout)
+
+    lane = Lane(Camera(note), ScriptedDetector(lambda _: 0.1), Outputs((recorder,)), camera="c")
+    watch(lane, None, Limits(), Stop())
+    assert known == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_the_summary_states_what_each_step_of_a_frame_took() -> None:
+    class Slow(ScriptedDetector):
+        def search(self, outputs: Any) -> Any:
+            time.sleep(0.03)
+            return super().search(outputs)
+
+    outputs = Outputs((Recorder(),))
+    lane = Lane(ScriptedSource(make_frame(index) for index in range(3)), Slow(lambda _: 0.1), outputs, camera="c")
+    document = summary(lane, outputs, watch(lane, None, Limits(), Stop()))
+    assert list(document["stages_ms"]) == ["decode", "preprocess", "encode", "search", "judge", "health", "sinks"]
+    assert document["stages_ms"]["search"]["p50"] >= 30
+    assert document["interval_ms"] == 100
 
 
 def test_memory_stays_flat_over_many_frames_and_events() -> None:
