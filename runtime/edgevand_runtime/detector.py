@@ -18,8 +18,8 @@ import numpy as np
 from edgevand.errors import BadInputError, UsageError
 from edgevand_runtime.calibration import calibrated_score, manual_limit, p_value
 from edgevand_runtime.engines import open_engine
+from edgevand_runtime.features import open_memory
 from edgevand_runtime.frame import iso_time
-from edgevand_runtime.memory import MemoryBank
 from edgevand_runtime.methods import open_method
 from edgevand_runtime.preprocess import to_tensor
 from edgevand_runtime.regions import find_regions
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from edgevand.bundle import Bundle, Precision
     from edgevand_runtime.engines import EncoderOutput, Engine
     from edgevand_runtime.frame import Frame
+    from edgevand_runtime.memory import MemoryBank
     from edgevand_runtime.methods import RawScore
 
 __all__ = ["Detector", "choose_text", "roi_at_image_size"]
@@ -79,7 +80,7 @@ class Detector:
         manifest = bundle.manifest
         self.memory = memory
         if memory is None and bank is not None:
-            self.memory = MemoryBank([bank.features[f"tokens_{stage.index}"] for stage in manifest.stages])
+            self.memory = open_memory(manifest, bank)
         self.object_name, self._text = _text_of(bundle, bank, object_name, text_file)
         if self.memory is None and self._text is None:
             message = (

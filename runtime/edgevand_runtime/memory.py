@@ -1,33 +1,32 @@
 """The memory bank: patch tokens of the enrolled frames and the search for the nearest one.
 
 ``d(p) = 1 - max over the bank of cos(x(p), f)`` for each stage (methods.md (a)). Tokens are unit vectors, so the
-cosine is one matrix product; it is taken in blocks of the bank with a running maximum, which keeps memory
-bounded whatever the number of shots is.
+cosine is one matrix product (nearest.py). What is held in memory may be limited: rows are then held in half precision,
+and of a bank that is larger still a coreset (coreset.py), while the frames' own tokens stay where they are.
 """
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+from edgevand.errors import UsageError
+from edgevand_runtime.coreset import Cover, covering_radius, make_cover, project, rows_at
+from edgevand_runtime.nearest import largest_cosine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["MemoryBank", "NearestPatch"]
+    Tokens = Sequence[NDArray[Any]] | NDArray[Any]
+    """Of one stage: (1 + A, P, C) unit vectors for each of F frames, float16 or float32."""
 
-_BLOCK = 2048
-"""Bank rows of one matrix product: large enough for its full speed, 11 MB of similarities for 1369 queries."""
+__all__ = ["MEGABYTE", "Held", "MemoryBank", "NearestPatch"]
 
-
-_THREADS = os.cpu_count() or 1
-_WORTH_THREADS = 30_000_000
-"""Multiplications (a few milliseconds) from which on threads pay."""
+MEGABYTE = 1 << 20
+"""Bytes of the MB that limits are given in."""
 
 
 class NearestPatch(NamedTuple):
@@ -43,20 +42,44 @@ class NearestPatch(NamedTuple):
     """1 - cosine, in [0, 2]."""
 
 
+class Held(NamedTuple):
+    """What is searched of one stage."""
+
+    rows: NDArray[Any]
+    """(M, C) unit vectors, float32 or float16."""
+    places: NDArray[np.int64] | None
+    """(M,) where each stands among the F (1 + A) P rows of the stage, rising; None where all are held, in order."""
+
+
 class MemoryBank:
     """Patch tokens of F frames with A augmented copies each, for every stage."""
 
     def __init__(
-        self, tokens: Sequence[NDArray[np.float32] | NDArray[np.float16]], smaller: MemoryBank | None = None
+        self,
+        tokens: Sequence[Tokens],
+        smaller: MemoryBank | None = None,
+        *,
+        limit: float | None = None,
+        held: Sequence[Held] | None = None,
     ) -> None:
         """Take the tokens in.
 
         Args:
-            tokens: for each stage (F, 1 + A, P, C) unit vectors; half precision is widened once, here.
+            tokens: for each stage (F, 1 + A, P, C) unit vectors, or a sequence of F arrays (1 + A, P, C), which with a
+                limit are looked at one at a time and may lie on the disk.
             smaller: a bank of the first of these frames that is searched for the same queries (an evaluation with
                 several numbers of shots): only the other frames are searched then, and its distances taken over.
+            limit: most that the rows of all stages may take together, in MB (2^20 bytes). Every row in single
+                precision where that fits, else every row in half precision, else a coreset. None: every row, in
+                single precision.
+            held: the coreset to search, where one was made of these tokens before.
+
+        Raises:
+            UsageError: the limit has no room for one row of each stage.
         """
-        self._tokens = [np.ascontiguousarray(stage, dtype=np.float32) for stage in tokens]
+        self._tokens = tokens
+        self._covers: dict[int, Cover] = {}
+        self._held = list(held) if held is not None else self._within(limit)
         self._smaller = smaller
         self._is_shared = False
         self._found: tuple[Sequence[NDArray[np.float32]], list[NDArray[np.float32]]] | None = None
@@ -67,6 +90,23 @@ class MemoryBank:
     def frames(self) -> int:
         """Number of enrolled frames F."""
         return len(self._tokens[0])
+
+    @property
+    def coreset(self) -> list[Held] | None:
+        """What is searched where that is not every row; None where it is."""
+        return self._held if self._held[0].places is not None else None
+
+    @property
+    def rows(self) -> list[int]:
+        """Rows of each stage, whether they are searched or not."""
+        return [len(stage) * stage[0].shape[0] * stage[0].shape[1] for stage in self._tokens]
+
+    def radius(self) -> list[float]:
+        """Covering radius of each stage's coreset: the largest 1 - cosine of any row to the nearest searched one."""
+        return [
+            0.0 if held.places is None else covering_radius(self._tokens[stage], held.rows, self._cover(stage))
+            for stage, held in enumerate(self._held)
+        ]
 
     def distances(self, queries: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """Distance of every patch to the nearest enrolled one.
@@ -79,11 +119,10 @@ class MemoryBank:
         """
         if self._found is not None and self._found[0] is queries:
             return self._found[1]
-        first = 0 if self._smaller is None else self._smaller.frames
         found = []
-        for stage, query in zip(self._tokens, queries, strict=True):
-            rows = query.reshape(-1, query.shape[-1])
-            nearest = _largest_cosine(rows, stage[first:].reshape(-1, stage.shape[-1]))
+        for stage, (held, query) in enumerate(zip(self._held, queries, strict=True)):
+            first = 0 if self._smaller is None else self._smaller.rows[stage]
+            nearest = largest_cosine(query.reshape(-1, query.shape[-1]), held.rows[first:])
             found.append((1.0 - nearest).reshape(query.shape[:2]))
         if self._smaller is not None:
             found = [np.minimum(*pair) for pair in zip(found, self._smaller.distances(queries), strict=True)]
@@ -91,67 +130,105 @@ class MemoryBank:
             self._found = queries, found
         return found
 
-    def leave_out(self, groups: Sequence[int]) -> list[NDArray[np.float32]]:
-        """Distances of every enrolled frame to the frames of all other groups, without encoding anything again.
+    def leave_out(
+        self, groups: Sequence[int], frames: Sequence[int] | None = None, *, every_row: bool = False
+    ) -> list[NDArray[np.float32]]:
+        """Distances of enrolled frames to the frames of all other groups, without encoding anything again.
+
+        Of a coreset, what would be searched had these other frames alone been enrolled, to the same covering radius.
 
         Args:
             groups: the group of each frame; frames of one group (a burst, near-copies) leave together.
+            frames: positions of the frames that are wanted; None for all.
+            every_row: hold them against every row of the others, also where a coreset is searched.
 
         Returns:
-            For each stage (F, P) float32; 2 everywhere for a frame that no other group is left for.
+            For each stage (len(frames), P) float32; 2 everywhere for a frame that no other group is left for.
         """
         labels = np.asarray(groups)
-        found = []
-        for stage in self._tokens:
-            frames, _, patches, width = stage.shape
-            nearest = np.full((frames, patches), -1.0, np.float32)
-            for i in range(frames):
-                for j in np.flatnonzero(labels != labels[i]):
-                    cosine = _largest_cosine(stage[i, 0], stage[j].reshape(-1, width))
-                    np.maximum(nearest[i], cosine, out=nearest[i])
-            found.append(1.0 - nearest)
-        return found
+        wanted = np.arange(len(labels)) if frames is None else np.asarray(frames)
+        by_rows = every_row or self.coreset is None
+        one_stage = self._left_out_of_rows if by_rows else self._left_out_of_coreset
+        return [one_stage(stage, labels, wanted) for stage in range(len(self._held))]
 
     def nearest(self, stage: int, query: NDArray[np.float32]) -> NearestPatch:
-        """Find the enrolled patch nearest to one query.
+        """Find the enrolled patch nearest to one query, among those that are searched.
 
         Args:
             stage: 0-based position of the stage.
             query: (C,) float32 unit vector.
         """
-        tokens = self._tokens[stage]
-        cosine = tokens.reshape(-1, tokens.shape[-1]) @ query
+        rows, places = self._held[stage]
+        cosine = rows.astype(np.float32, copy=False) @ query
         best = int(cosine.argmax())
-        frame, copy, patch = (int(part) for part in np.unravel_index(best, tokens.shape[:3]))
+        copies, patches, _ = self._tokens[stage][0].shape
+        place = best if places is None else int(places[best])
+        frame, copy, patch = (int(part) for part in np.unravel_index(place, (self.frames, copies, patches)))
         return NearestPatch(frame, copy, patch, float(1.0 - cosine[best]))
 
+    def _within(self, limit: float | None) -> list[Held]:
+        """What a limit leaves room for."""
+        widths = [stage[0].shape[-1] for stage in self._tokens]
+        values = sum(rows * width for rows, width in zip(self.rows, widths, strict=True))
+        if limit is None or values * 4 <= limit * MEGABYTE:
+            return [Held(_all_rows(stage, np.float32), None) for stage in self._tokens]
+        if values * 2 <= limit * MEGABYTE:
+            return [Held(_all_rows(stage, np.float16), None) for stage in self._tokens]
+        counts = [int(rows * limit * MEGABYTE / (values * 2)) for rows in self.rows]
+        if min(counts) == 0:
+            least = values * 2 / min(self.rows) / MEGABYTE
+            message = (
+                f"expected the bank's memory to hold a patch of each stage, {least:.2g} MB at least, found {limit:g} "
+                "MB; give more with --bank-memory."
+            )
+            raise UsageError(message)
+        return [self._choose(stage, count) for stage, count in enumerate(counts)]
 
-def _largest_cosine(queries: NDArray[np.float32], bank: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Largest dot product of each of (Q, C) queries with (M, C) bank rows: (Q,) float32.
+    def _choose(self, stage: int, count: int) -> Held:
+        tokens = self._tokens[stage]
+        cover = self._covers[stage] = make_cover(project(tokens), count)
+        return Held(rows_at(tokens, cover.chosen, np.float16), cover.chosen)
 
-    The queries are shared out among threads, each with a matrix product of its own: NumPy lets go of the interpreter
-    meanwhile, and a product that is parallel in itself would wait for its threads by spinning.
-    """
-    if len(queries) * bank.size < _WORTH_THREADS or _THREADS == 1:
-        return _largest_cosine_of_rows(queries, bank)
-    parts = np.array_split(queries, _THREADS)
-    found = _pool().map(_largest_cosine_of_rows, parts, [bank] * len(parts))
-    return np.concatenate(list(found))
+    def _cover(self, stage: int) -> Cover:
+        """Which searched row stands for each; known from the choice, or found out for a coreset made before."""
+        places = self._held[stage].places
+        if stage not in self._covers and places is not None:
+            self._covers[stage] = make_cover(project(self._tokens[stage]), places)
+        return self._covers[stage]
+
+    def _left_out_of_rows(self, stage: int, labels: NDArray[np.int_], wanted: NDArray[np.int_]) -> NDArray[np.float32]:
+        """Each wanted frame against every row of the frames of other groups; each frame is read once."""
+        tokens = self._tokens[stage]
+        queries = [tokens[i][0].astype(np.float32, copy=False) for i in wanted]
+        nearest = np.full((len(wanted), len(queries[0])), -1.0, np.float32)
+        for label, frame in zip(labels, tokens, strict=True):
+            rows = frame.reshape(-1, frame.shape[-1]).astype(np.float32, copy=False)
+            for i, query, best in zip(wanted, queries, nearest, strict=True):
+                if labels[i] != label:
+                    np.maximum(best, largest_cosine(query, rows), out=best)
+        return 1.0 - nearest
+
+    def _left_out_of_coreset(
+        self, stage: int, labels: NDArray[np.int_], wanted: NDArray[np.int_]
+    ) -> NDArray[np.float32]:
+        """Each wanted frame against the coreset of the frames of other groups."""
+        tokens, held, cover = self._tokens[stage], self._held[stage], self._cover(stage)
+        nearest = np.full((len(wanted), tokens[0].shape[1]), -1.0, np.float32)
+        per = tokens[0].shape[0] * tokens[0].shape[1]
+        for label in np.unique(labels[wanted]):
+            kept, added = cover.without(np.repeat(labels == label, per))
+            rows = np.concatenate([held.rows[kept], rows_at(tokens, added, np.float16)])
+            for position in np.flatnonzero(labels[wanted] == label):
+                nearest[position] = largest_cosine(tokens[wanted[position]][0], rows)
+        return 1.0 - nearest
 
 
-def _largest_cosine_of_rows(queries: NDArray[np.float32], bank: NDArray[np.float32]) -> NDArray[np.float32]:
-    """One thread's share of ``_largest_cosine``."""
-    largest = np.full(len(queries), -1.0, np.float32)
-    buffer = np.empty((len(queries), min(_BLOCK, len(bank))), np.float32)
-    for start in range(0, len(bank), _BLOCK):
-        block = bank[start : start + _BLOCK]
-        cosine = buffer if len(block) == buffer.shape[1] else np.empty((len(queries), len(block)), np.float32)
-        np.matmul(queries, block.T, out=cosine)
-        np.maximum(largest, cosine.max(axis=1), out=largest)
-    return largest
-
-
-@lru_cache(maxsize=1)
-def _pool() -> ThreadPoolExecutor:
-    """Threads of the search; started with the first one that is worth it."""
-    return ThreadPoolExecutor(_THREADS, thread_name_prefix="memory-bank")
+def _all_rows(frames: Tokens, dtype: type) -> NDArray[Any]:
+    """Every row of a stage: (F (1 + A) P, C)."""
+    width = frames[0].shape[-1]
+    if isinstance(frames, np.ndarray):
+        return np.ascontiguousarray(frames, dtype).reshape(-1, width)
+    rows = np.empty((len(frames), frames[0].size // width, width), dtype)
+    for number, frame in enumerate(frames):
+        rows[number] = frame.reshape(-1, width)
+    return rows.reshape(-1, width)

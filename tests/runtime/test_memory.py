@@ -81,7 +81,7 @@ def test_a_bank_grown_from_a_smaller_one_finds_the_same_and_searches_only_the_fu
     tokens: list[NDArray[np.float32]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searched: list[int] = []
-    plain = memory_module._largest_cosine
+    plain = memory_module.largest_cosine
 
     def counted(rows: NDArray[np.float32], bank: NDArray[np.float32]) -> NDArray[np.float32]:
         searched.append(len(bank))
@@ -93,9 +93,9 @@ def test_a_bank_grown_from_a_smaller_one_finds_the_same_and_searches_only_the_fu
         grown.append(MemoryBank([stage[:frames] for stage in tokens], grown[-1] if grown else None))
     for seed in (20, 40):
         queries = [unit((2, patches, width), seed + patches) for patches, width in STAGES]
-        monkeypatch.setattr(memory_module, "_largest_cosine", counted)
+        monkeypatch.setattr(memory_module, "largest_cosine", counted)
         found = [bank.distances(queries) for bank in grown]
-        monkeypatch.setattr(memory_module, "_largest_cosine", plain)
+        monkeypatch.setattr(memory_module, "largest_cosine", plain)
         for ours, theirs in zip(found, expected, strict=True):
             for stage, other in zip(ours, theirs.distances(queries), strict=True):
                 np.testing.assert_allclose(stage, other, atol=1e-6)

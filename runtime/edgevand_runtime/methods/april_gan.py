@@ -72,17 +72,17 @@ class AprilGan:
     def score(self, outputs: EncoderOutput) -> list[RawScore]:
         """Score N encoded frames."""
         distances = None if self._memory is None else self._memory.distances(outputs.tokens)
-        return self._combine(outputs, distances)
+        return self.combine(outputs, distances)
 
     def leave_out(self, outputs: EncoderOutput, groups: Sequence[int]) -> list[RawScore]:
         """Score the F enrolled frames against each other; ``outputs`` are theirs, in the bank's order."""
         if self._memory is None:
             message = "leave_out needs a memory bank"
             raise ValueError(message)
-        return self._combine(outputs, self._memory.leave_out(groups))
+        return self.combine(outputs, self._memory.leave_out(groups))
 
-    def _combine(self, outputs: EncoderOutput, distances: Sequence[NDArray[np.float32]] | None) -> list[RawScore]:
-        """One frame after another: a batch of maps at image size would be large and bring no speed."""
+    def combine(self, outputs: EncoderOutput, distances: Sequence[NDArray[np.float32]] | None) -> list[RawScore]:
+        """Score N frames by their distances; one after another, as a batch of maps would bring no speed."""
         texts = self._text_scores(outputs.embedding)
         return [
             self._one(

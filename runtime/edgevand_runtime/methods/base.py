@@ -41,3 +41,6 @@ class Method(Protocol):
 
     def leave_out(self, outputs: EncoderOutput, groups: Sequence[int]) -> list[RawScore]:
         """Score the F enrolled frames, each against the frames of the other groups (methods.md (g))."""
+
+    def combine(self, outputs: EncoderOutput, distances: Sequence[NDArray[np.float32]] | None) -> list[RawScore]:
+        """Score N frames whose distances to a bank are known: for each stage (N, P); None without a bank."""
