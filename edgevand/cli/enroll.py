@@ -59,6 +59,10 @@ def enroll(
         float | None, typer.Option(metavar="R", help="Wanted false alarms per frame (default 0.01).")
     ] = None,
     augment: AugmentOption = None,
+    bank_memory: Annotated[
+        float | None,
+        typer.Option(metavar="MB", help="Most that the searched patches take in memory (default 64)."),
+    ] = None,
     append: Annotated[bool, typer.Option("--append", help="Add frames to a bank that is there.")] = False,
     remove: Annotated[
         list[int] | None, typer.Option(metavar="FRAME", help="Take this frame out of the bank (repeatable).")
@@ -99,6 +103,7 @@ def enroll(
         roi=roi,
         false_alarm_rate=false_alarm_rate,
         augment=augment,
+        bank_memory=bank_memory,
     )
     edited: Bank | None = None
     if append:
@@ -134,7 +139,9 @@ def _options(
     roi: str | None,
     false_alarm_rate: float | None,
     augment: str | None,
+    bank_memory: float | None,
 ) -> EnrolOptions:
+    from edgevand.bank import BANK_MEMORY
     from edgevand_runtime.enroll import EnrolOptions
     from edgevand_runtime.roi import Roi
     from edgevand_runtime.shots import STREAM_INTERVAL
@@ -150,6 +157,7 @@ def _options(
         roi=None if roi is None else Roi.parse(roi),
         false_alarm_rate=_DEFAULT_RATE if false_alarm_rate is None else false_alarm_rate,
         augment=poses(augment),
+        memory_mb=BANK_MEMORY if bank_memory is None else bank_memory,
     )
 
 
@@ -228,6 +236,8 @@ def _report(done: Enrolment, *, json: bool, quiet: bool) -> None:
         say(f"{done.skipped} frames passed over for too little spacing.", quiet=quiet)
     for warning in done.warnings:
         say(f"warning: {warning}", quiet=quiet)
+    if done.compressed is not None:
+        say(done.compressed, quiet=quiet)
     say(done.promise, quiet=quiet)
     say(f"contact sheet: {done.bank.path / 'contact-sheet.jpg'}", quiet=quiet)
     say(f"bank of {len(record.frames)} frames, version {record.version}: {done.bank.path}", quiet=quiet)

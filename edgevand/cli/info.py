@@ -157,6 +157,7 @@ def _bank_rows(document: dict[str, Any]) -> dict[str, str]:
         "augmented by": ", ".join(record["augment"]) or "nothing",
         "region of interest": "the whole frame" if roi is None else str(roi),
         "object": record["object"] or "none: the bundle has no text",
+        "patches searched": _searched(record),
         "threshold": "none" if limit is None else f"{limit['threshold']:.4g} on the raw score ({calibration['kind']})",
         "promise": document["promise"],
         "version": str(record["version"]),
@@ -188,3 +189,15 @@ def _engine_rows(document: dict[str, Any]) -> dict[str, str]:
         "graph": record["graph"],
         "bundle": record["bundle"],
     }
+
+
+def _searched(record: dict[str, Any]) -> str:
+    """How much of the bank the search holds in memory."""
+    coreset = record["coreset"]
+    if coreset is None:
+        return "every one"
+    held, every = sum(coreset["rows"]), sum(coreset["of"])
+    return (
+        f"{held} of {every}, in {record['memory_mb']:g} MB; every other lies within {max(coreset['radius']):.3f} of "
+        f"one, and scores move by at most {coreset['moved']:.3g} ({coreset['frames']} enrolled frames measured)"
+    )

@@ -18,7 +18,7 @@ from edgevand.records import created_by, dump_record, make_record
 from edgevand_runtime.calibration import promise
 from edgevand_runtime.contact_sheet import Cell, draw_contact_sheet
 from edgevand_runtime.detector import roi_at_image_size
-from edgevand_runtime.features import calibrate_features
+from edgevand_runtime.features import calibrate_features, coreset_tensors, judge, measure_coreset
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgevand.bundle import Bundle
-    from edgevand_runtime.features import Features
+    from edgevand_runtime.features import Features, Judged
     from edgevand_runtime.shots import RefusedFrame, Shot, ShotTaker
 
-__all__ = ["Enrolment", "calibrated_bank", "decoded", "thumbnail", "write_calibrated"]
+__all__ = ["Enrolment", "calibrated_bank", "decoded", "thumbnail", "told_of_coreset", "write_calibrated"]
 
 _LONG_SIDE, _JPEG_QUALITY = 1280, 92
 
@@ -58,6 +58,11 @@ class Enrolment:
         """One line: what this many frames can promise."""
         return promise(self.bank.record.calibration)
 
+    @property
+    def compressed(self) -> str | None:
+        """One line: what searching a coreset costs; None where every row is searched."""
+        return told_of_coreset(self.bank.record)
+
     def to_json(self) -> dict[str, Any]:
         """``edgevand.enrolment/1``."""
         record = self.bank.record
@@ -73,6 +78,7 @@ class Enrolment:
             "skipped": self.skipped,
             "calibration": record.calibration.model_dump(),
             "promise": self.promise,
+            "coreset": None if record.coreset is None else record.coreset.model_dump(),
             "warnings": list(self.warnings),
             "contact_sheet": str(self.bank.path / "contact-sheet.jpg"),
         }
@@ -91,20 +97,33 @@ def write_calibrated(  # noqa: PLR0913 - everything a bank is made of
     thumbnails: dict[int, bytes],
     taker: ShotTaker | None,
     replace: bool,
+    judged: Judged | None = None,
 ) -> Enrolment:
-    """Calibrate, draw the contact sheet and write the bank."""
+    """Calibrate, draw the contact sheet and write the bank.
+
+    ``judged`` is what ``features.judge`` said of exactly these frames and ``memory_mb``, where it was asked before.
+    """
     image = bundle.manifest.image
     inside = roi_at_image_size(roi_mask, (image.height, image.width))
     groups = [record["group"] for record in records]
-    calibration = calibrate_features(bundle.manifest, features, groups, inside, rate)
+    judged = judged or judge(bundle.manifest, features, groups, inside, fields["memory_mb"])
+    calibration = calibrate_features(bundle.manifest, features, groups, inside, rate, judged)
+    coreset = measure_coreset(bundle.manifest, features, groups, inside, judged, calibration)
     refused = () if taker is None else tuple(taker.refused)
     bank = write_bank(
         target,
-        {**fields, "bundle": bundle.hash, "frames": tuple(records), "calibration": calibration},
+        {
+            **fields,
+            "bundle": bundle.hash,
+            "frames": tuple(records),
+            "calibration": calibration,
+            "coreset": coreset,
+        },
         features,
         thumbnails=thumbnails,
         roi_png=roi_png,
         contact_sheet=_contact_sheet(records, thumbnails, refused),
+        coreset=coreset_tensors(bundle.manifest, judged.memory),
         replace=replace,
     )
     return Enrolment(
@@ -144,6 +163,26 @@ def calibrated_bank(
     }
     record = make_record(BankRecord, whole, Path("bank.json"))
     return Bank(Path(), record, "sha256:" + hashlib.sha256(dump_record(record)).hexdigest(), features)
+
+
+def told_of_coreset(record: BankRecord) -> str | None:
+    """One line that tells a person what searching a coreset costs; None where every row is searched."""
+    coreset = record.coreset
+    if coreset is None:
+        return None
+    line = (
+        f"The bank's memory of {record.memory_mb:g} MB holds {sum(coreset.rows)} of {sum(coreset.of)} patches, and "
+        f"every other lies within {max(coreset.radius):.3f} of one of them"
+    )
+    if coreset.frames == 0:
+        return f"{line}."
+    frames = len(record.frames)
+    some = f"the {frames}" if coreset.frames == frames else f"{coreset.frames} of the {frames}"
+    line += f"; scores of {some} enrolled frames, left out, move by at most {coreset.moved:.3g}"
+    limit = record.calibration.image
+    if limit is not None and coreset.moved_sd is not None:
+        line += f", {coreset.moved / limit.threshold:.1%} of the threshold ({coreset.moved_sd:.2f} deviations)"
+    return f"{line}."
 
 
 def _warnings(bundle: Bundle, groups: Sequence[int]) -> tuple[str, ...]:

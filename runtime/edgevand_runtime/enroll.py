@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgevand.bank import BANK_MEMORY
 from edgevand.errors import UsageError
 from edgevand_runtime.augment import chosen_poses
 from edgevand_runtime.bank_writer import Enrolment, decoded, thumbnail, write_calibrated
 from edgevand_runtime.calibration import MIN_GROUPS
 from edgevand_runtime.detector import choose_text, roi_at_image_size
-from edgevand_runtime.features import Features, encode_frame, leave_one_out, stack
+from edgevand_runtime.features import Features, Judged, encode_frame, judge, stack
 from edgevand_runtime.frame import iso_time
 from edgevand_runtime.quality import Look, Refusal, blurred, look_at
 from edgevand_runtime.shots import STREAM_INTERVAL, RefusedFrame, Shot, ShotTaker
+from edgevand_runtime.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -61,6 +63,7 @@ class EnrolOptions:
         roi: region of interest; None for the whole frame.
         false_alarm_rate: wanted, per frame, in (0, 1).
         augment: ``rotate`` and ``flip`` add copies to the bank; None adds those that the bundle recommends.
+        memory_mb: most that the searched rows of the bank take in memory, in 2^20 bytes.
     """
 
     shots: int | None = 8
@@ -70,6 +73,7 @@ class EnrolOptions:
     roi: Roi | None = None
     false_alarm_rate: float = 0.01
     augment: tuple[str, ...] | None = None
+    memory_mb: float = BANK_MEMORY
 
     def __post_init__(self) -> None:
         """Refuse values out of range.
@@ -88,6 +92,11 @@ class EnrolOptions:
             raise UsageError(message)
         if not (math.isfinite(self.interval) and self.interval >= 0):
             message = f"expected --interval of 0 or more seconds, found {self.interval}; 0.5 is the default."
+            raise UsageError(message)
+        if not (math.isfinite(self.memory_mb) and self.memory_mb > 0):
+            message = (
+                f"expected --bank-memory of more than 0 MB, found {self.memory_mb}; {BANK_MEMORY:g} is the default."
+            )
             raise UsageError(message)
         unknown = set(self.augment or ()) - {"rotate", "flip"}
         if unknown:
@@ -130,7 +139,7 @@ def enroll(
     object_name, text = choose_text(bundle, options.object_name, options.text_file)
     augment = chosen_poses(options.augment, bundle.manifest)
     options = replace_field(options, augment=augment)
-    session = _Session(bundle, engine, text, options)
+    session = _Session(bundle, engine, text, options, target.parent)
     taker = session.take(source, options.shots, told)
     size = taker.shots[0].frame.size
     features = session.features(taker.shots)
@@ -144,6 +153,7 @@ def enroll(
         "roi": None if options.roi is None else options.roi.record,
         "augment": augment,
         "interval": options.interval,
+        "memory_mb": options.memory_mb,
     }
     records = _records(taker.shots, first=1)
     return write_calibrated(
@@ -160,6 +170,7 @@ def enroll(
         },
         taker=taker,
         replace=replace,
+        judged=session.judged(taker.shots),
     )
 
 
@@ -186,16 +197,18 @@ def append_frames(
         interval=options.interval,
         false_alarm_rate=record.calibration.false_alarm_rate,
         augment=record.augment,
+        memory_mb=record.memory_mb,
     )
     thumbnails = _thumbnails(bank)
     looks = [(look_at(decoded(thumbnails[frame.id])), frame.group) for frame in record.frames]
-    session = _Session(bundle, engine, bank.features.get("text"), options, known=looks, size=record.frame_size)
+    text = bank.features.get("text")
+    session = _Session(bundle, engine, text, options, bank.path.parent, known=looks, size=record.frame_size)
     taker = session.take(source, options.shots, told)
     added = session.features(taker.shots)
-    features = {
-        name: np.concatenate([tensor, added[name]]) if name in added else tensor
-        for name, tensor in bank.features.items()
-    }
+    features: Features = dict(bank.features)
+    for name, tensor in added.items():
+        former = bank.features[name]
+        features[name] = [*former, *tensor] if isinstance(tensor, list) else np.concatenate([former, tensor])
     new = _records(taker.shots, first=max(frame.id for frame in record.frames) + 1)
     thumbnails |= {entry["id"]: thumbnail(shot.frame.image) for entry, shot in zip(new, taker.shots, strict=True)}
     return _rewrite(bank, bundle, [*(frame.model_dump() for frame in record.frames), *new], features, thumbnails, taker)
@@ -221,7 +234,7 @@ def remove_frames(bank: Bank, bundle: Bundle, ids: Collection[int]) -> Enrolment
     if not keep:
         message = "expected at least one frame to stay in the bank, found all of them in --remove; enrol anew instead."
         raise UsageError(message)
-    features = {name: tensor if name == "text" else tensor[keep] for name, tensor in bank.features.items()}
+    features = {name: _chosen(name, tensor, keep) for name, tensor in bank.features.items()}
     thumbnails = _thumbnails(bank)
     records = [frames[position].model_dump() for position in keep]
     return _rewrite(
@@ -229,8 +242,15 @@ def remove_frames(bank: Bank, bundle: Bundle, ids: Collection[int]) -> Enrolment
     )
 
 
+def _chosen(name: str, tensor: NDArray[Any], keep: Sequence[int]) -> NDArray[Any] | list[NDArray[Any]]:
+    """What a tensor of a bank says of some of its frames; tokens stay where they are, which may be the disk."""
+    if name == "text":
+        return tensor
+    return [tensor[position] for position in keep] if name.startswith("tokens_") else tensor[keep]
+
+
 class _Session:
-    """Takes shots and encodes each once, as it is taken."""
+    """Takes shots and encodes each once, as it is taken; tokens go to the disk."""
 
     def __init__(
         self,
@@ -238,6 +258,7 @@ class _Session:
         engine: Engine,
         text: NDArray[np.float32] | None,
         options: EnrolOptions,
+        folder: Path,
         known: Sequence[tuple[Look, int]] = (),
         size: tuple[int, int] | None = None,
     ) -> None:
@@ -248,7 +269,10 @@ class _Session:
         self._known = known
         self._size = size
         self._inside: NDArray[np.bool_] | None = None
+        self._folder = folder
+        self._spools: dict[str, Spool] = {}
         self._encoded: dict[int, Features] = {}
+        self._judged: tuple[list[Shot], Judged] | None = None
 
     def take(self, source: Source, wanted: int | None, told: Callable[[Shot | RefusedFrame], None]) -> ShotTaker:
         """Take fit shots, replacing those that turn out unfit beside the others while the source has more."""
@@ -256,9 +280,7 @@ class _Session:
         def decided(item: Shot | RefusedFrame) -> None:
             told(item)  # before encoding, which takes seconds for a large model
             if isinstance(item, Shot):
-                self._encoded[id(item)] = encode_frame(
-                    item.frame.image, self._manifest, self._engine, self._text, self._options.augment or ()
-                )
+                self._encode(item)
 
         taker = ShotTaker(source, self._options.interval, self._check, decided, self._known)
         taker.take(wanted)
@@ -278,8 +300,25 @@ class _Session:
         return taker
 
     def features(self, shots: Sequence[Shot]) -> Features:
-        """Features of the shots, in their order."""
-        return stack([self._encoded[id(shot)] for shot in shots])
+        """Features of the shots, in their order; tokens as a list of each shot's own, on the disk."""
+        encoded = [self._encoded[id(shot)] for shot in shots]
+        features = stack(encoded)
+        for name, spool in self._spools.items():
+            arrays = spool.arrays()
+            features[name] = [arrays[frame[name]] for frame in encoded]
+        return features
+
+    def judged(self, shots: Sequence[Shot]) -> Judged | None:
+        """What came of holding exactly these shots against each other, where that was done."""
+        return self._judged[1] if self._judged is not None and self._judged[0] == list(shots) else None
+
+    def _encode(self, shot: Shot) -> None:
+        features = encode_frame(shot.frame.image, self._manifest, self._engine, self._text, self._options.augment or ())
+        for name in [name for name in features if name.startswith("tokens_")]:
+            if name not in self._spools:
+                self._spools[name] = Spool(self._folder, features[name])
+            features[name] = self._spools[name].add(features[name])
+        self._encoded[id(shot)] = features
 
     def _check(self, frame: Frame) -> Refusal | None:
         """Fix the frame size with the first frame; with a region of interest every frame must have it."""
@@ -299,7 +338,9 @@ class _Session:
         groups = [shot.group for shot in shots]
         if found or len(set(groups)) <= MIN_GROUPS:
             return found
-        scores = [raw.raw_score for raw in leave_one_out(self._manifest, self._with_text(shots), groups, self._inside)]
+        judged = judge(self._manifest, self._with_text(shots), groups, self._inside, self._options.memory_mb)
+        self._judged = list(shots), judged
+        scores = [raw.raw_score for raw in judged.raws]
         worst = int(np.argmax(scores))
         usual = self._manifest.score.usual_sd or 0.0
         limit = max(_OUT_OF_PLACE, math.exp(_DEVIATIONS_OUT_OF_PLACE * usual)) * max(
@@ -326,7 +367,7 @@ def _rewrite(
     record = bank.record
     fields = {
         name: getattr(record, name)
-        for name in ("method", "object", "source", "frame_size", "roi", "augment", "interval")
+        for name in ("method", "object", "source", "frame_size", "roi", "augment", "interval", "memory_mb")
     }
     return write_calibrated(
         bundle,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -16,7 +16,8 @@ from edgevand_runtime.augment import chosen_poses
 from edgevand_runtime.detector import Detector
 from edgevand_runtime.engines.fake import FakeEngine
 from edgevand_runtime.enroll import EnrolOptions, append_frames, enroll, remove_frames
-from edgevand_runtime.features import Features, encode_frame
+from edgevand_runtime.features import Features, Judged, encode_frame, judge
+from edgevand_runtime.methods import RawScore
 from edgevand_runtime.roi import Roi
 from edgevand_runtime.sources import open_source
 from tests.core.builders import make_bundle
@@ -24,7 +25,7 @@ from tests.core.builders import make_bundle
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgevand.bundle import Bundle
+    from edgevand.bundle import Bundle, Manifest
 
 SIZE = (96, 64)
 
@@ -183,11 +184,12 @@ def test_what_is_out_of_place_follows_the_spread_that_is_usual_for_the_bundle(
     score = {"terms": ("memory-map",), "image": "max", "usual_sd": usual_sd}
     bundle = make_bundle(tmp_path / "bundle", score=score)
 
-    def scores(_manifest: object, features: Features, *_: object) -> list[SimpleNamespace]:
+    def scores(manifest: Manifest, features: Features, *arguments: Any) -> Judged:
+        judged = judge(manifest, features, *arguments)
         odd = features["embedding"][:, 0] == first
-        return [SimpleNamespace(raw_score=2.5 if one else 1.0) for one in odd]
+        return Judged(judged.memory, [RawScore(None, None, 1.0, 2.5 if one else 1.0) for one in odd])
 
-    monkeypatch.setattr("edgevand_runtime.enroll.leave_one_out", scores)
+    monkeypatch.setattr("edgevand_runtime.enroll.judge", scores)
     engine = FakeEngine(bundle.manifest)
     first = encode_frame(part(0), bundle.manifest, engine, bundle.text()[1], ())["embedding"][0]
     with open_source(folder) as source:
