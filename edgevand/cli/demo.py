@@ -15,8 +15,10 @@ from edgevand.cli.options import (
     DeviceOption,
     JsonFlag,
     OutputOption,
+    PrecisionOption,
     QuietFlag,
     VerboseFlag,
+    wanted_precision,
 )
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ def demo(
     output: OutputOption = None,
     device: DeviceOption = "auto",
     backend: BackendOption = "auto",
+    precision: PrecisionOption = "auto",
     as_json: JsonFlag = False,
     verbose: VerboseFlag = 0,
     quiet: QuietFlag = False,
@@ -50,7 +53,7 @@ def demo(
     from edgevand_runtime.engines import open_engine
 
     opened = Bundle.open(bundle or builtin_bundle())
-    engine = open_engine(opened, backend=backend, device=device)
+    engine = open_engine(opened, backend=backend, device=device, precision=wanted_precision(precision))
     try:
         with _progress(frames, shown=sys.stderr.isatty() and not quiet) as told:
             report = run_demo(opened, engine, output or home() / "demo", frames=frames, seed=seed, told=told)

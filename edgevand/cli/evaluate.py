@@ -18,10 +18,12 @@ from edgevand.cli.options import (
     JsonFlag,
     ObjectOption,
     OutputOption,
+    PrecisionOption,
     QuietFlag,
     TextOption,
     VerboseFlag,
     poses,
+    wanted_precision,
 )
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ def evaluate(
     ] = 1,
     device: DeviceOption = "auto",
     backend: BackendOption = "auto",
+    precision: PrecisionOption = "auto",
     as_json: JsonFlag = False,
     verbose: VerboseFlag = 0,
     quiet: QuietFlag = False,
@@ -111,7 +114,7 @@ def evaluate(
         require_html()
     opened = open_dataset(data, dataset, None if classes is None else _listed(classes))  # type: ignore[arg-type] # checked there
     the_bundle = open_bundle(bundle, quiet=quiet)
-    engine = open_engine(the_bundle, backend=backend, device=device)
+    engine = open_engine(the_bundle, backend=backend, device=device, precision=wanted_precision(precision))
     try:
         with _progress(shown=sys.stderr.isatty() and not quiet) as told:
             report = run(opened, the_bundle, engine, output, options, resume=resume, html=html, told=told)

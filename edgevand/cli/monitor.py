@@ -19,12 +19,14 @@ from edgevand.cli.options import (
     JsonFlag,
     ObjectOption,
     OutputOption,
+    PrecisionOption,
     QuietFlag,
     SourceOption,
     TextOption,
     ThreadsOption,
     ThresholdOption,
     VerboseFlag,
+    wanted_precision,
 )
 
 if TYPE_CHECKING:
@@ -79,6 +81,7 @@ def monitor(
     ] = 500,
     device: DeviceOption = "auto",
     backend: BackendOption = "auto",
+    precision: PrecisionOption = "auto",
     threads: ThreadsOption = None,
     no_tui: Annotated[bool, typer.Option("--no-tui", help="Lines of text in place of the live view.")] = False,
     json_: JsonFlag = False,
@@ -115,6 +118,7 @@ def monitor(
             text_file=text,
             backend=backend,
             device=device,
+            precision=wanted_precision(precision),
             threads=set_threads(threads),
             threshold=threshold,
             camera=camera,

@@ -19,11 +19,13 @@ from edgevand.cli.options import (
     JsonFlag,
     ObjectOption,
     OutputOption,
+    PrecisionOption,
     QuietFlag,
     TextOption,
     ThreadsOption,
     ThresholdOption,
     VerboseFlag,
+    wanted_precision,
 )
 
 if TYPE_CHECKING:
@@ -74,6 +76,7 @@ def score(
     ] = 1,
     device: DeviceOption = "auto",
     backend: BackendOption = "auto",
+    precision: PrecisionOption = "auto",
     threads: ThreadsOption = None,
     as_json: JsonFlag = False,
     verbose: VerboseFlag = 0,
@@ -101,6 +104,7 @@ def score(
         text_file=text,
         backend=backend,
         device=device,
+        precision=wanted_precision(precision),
         threads=set_threads(threads),
         threshold=threshold,
     ) as detector:

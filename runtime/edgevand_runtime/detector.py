@@ -7,6 +7,7 @@ works in: once warm, a frame costs no large memory but its own map.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import deque
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from edgevand_runtime.methods import RawScore
 
 __all__ = ["Detector", "choose_text", "roi_at_image_size"]
+
+_LOG = logging.getLogger(__name__)
 
 
 class Detector:
@@ -113,10 +116,19 @@ class Detector:
     ) -> Detector:
         """Open the bundle's engine and make the detector; see ``__init__`` and ``engines.open_engine``.
 
-        Without a ``precision`` it is the bank's, whose thresholds hold for that one.
+        Without a ``precision`` it is the bank's, whose thresholds hold for that one; another is warned of.
         """
-        if precision is None and bank is not None:
-            precision = bank.record.precision
+        if bank is not None:
+            enrolled = bank.record.precision
+            if precision not in {None, enrolled}:
+                _LOG.warning(
+                    "the bank was enrolled in %s, for which its thresholds hold, and the graph runs in %s; enrol again "
+                    "with --precision %s if scores move",
+                    enrolled,
+                    precision,
+                    precision,
+                )
+            precision = precision or enrolled
         engine = open_engine(bundle, backend=backend, device=device, precision=precision, threads=threads)
         try:
             return cls(

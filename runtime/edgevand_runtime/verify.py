@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from edgevand.bundle import Bundle, Manifest
+    from edgevand.bundle import Bundle, Manifest, Precision
     from edgevand_runtime.engines import Engine
     from edgevand_runtime.parity_limits import Limits
 
@@ -55,11 +55,13 @@ class ParityReport:
 
     Attributes:
         engine: what ran.
+        precision: of the graph that it ran.
         frames: golden frames that were compared.
         checks: every output, then the map and the score.
     """
 
     engine: str
+    precision: Precision
     frames: int
     checks: tuple[Check, ...]
 
@@ -72,18 +74,20 @@ class ParityReport:
         """The report as a JSON object."""
         return {
             "engine": self.engine,
+            "precision": self.precision,
             "frames": self.frames,
             "passed": self.passed,
             "checks": [asdict(check) for check in self.checks],
         }
 
 
-def check_parity(bundle: Bundle, engine: Engine) -> ParityReport:
+def check_parity(bundle: Bundle, engine: Engine, *, batched: bool = True) -> ParityReport:
     """Run the golden sample, frame by frame and as one batch, and compare.
 
     Args:
         bundle: an opened bundle.
         engine: runs its graph here.
+        batched: also run it as one batch, which takes as long again.
 
     Raises:
         FormatError: the golden sample does not fit the manifest.
@@ -92,19 +96,20 @@ def check_parity(bundle: Bundle, engine: Engine) -> ParityReport:
     images = np.stack([to_tensor(picture[..., ::-1], manifest.image) for picture in golden["image"]])
     text = golden.get("text")
     reference = _split(manifest, golden)
-    whole = engine.run(images, text)
-    single = _join([engine.run(images[i : i + 1], text) for i in range(len(images))])
+    runs = [_join([engine.run(images[i : i + 1], text) for i in range(len(images))])]
+    if batched:
+        runs.append(engine.run(images, text))
     checks = [
         _compare(
             name,
             _by_name(manifest, reference)[name],
-            [_by_name(manifest, run)[name] for run in (whole, single)],
+            [_by_name(manifest, run)[name] for run in runs],
             LIMITS[engine.precision],
         )
         for name in _by_name(manifest, reference)
     ]
-    checks += _compare_scores(manifest, text, reference, (whole, single), LIMITS[engine.precision])
-    return ParityReport(engine.name, len(images), tuple(checks))
+    checks += _compare_scores(manifest, text, reference, runs, LIMITS[engine.precision])
+    return ParityReport(engine.name, engine.precision, len(images), tuple(checks))
 
 
 def _split(manifest: Manifest, tensors: Mapping[str, NDArray[Any]]) -> EncoderOutput:
@@ -151,7 +156,7 @@ def _compare_scores(
     manifest: Manifest,
     text: NDArray[np.float32] | None,
     reference: EncoderOutput,
-    runs: tuple[EncoderOutput, ...],
+    runs: list[EncoderOutput],
     limits: Limits,
 ) -> list[Check]:
     """Maps and image scores of the method, each golden frame with the others as its bank."""

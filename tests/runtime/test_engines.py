@@ -32,7 +32,7 @@ def normalised(bundle: Bundle) -> np.ndarray:
 
 def test_onnx_runtime_computes_the_golden_outputs_in_the_manifests_order(bundle: Bundle) -> None:
     golden = bundle.golden()
-    engine = open_engine(bundle, device="cpu", threads=1)
+    engine = open_engine(bundle, backend="onnxruntime", device="cpu", threads=1)
     found = engine.run(normalised(bundle), golden["text"])
     engine.close()
     assert engine.name == "onnxruntime:cpu"
@@ -53,13 +53,21 @@ def test_a_cuda_device_that_is_not_there_is_unavailable(bundle: Bundle) -> None:
         open_engine(bundle, device="cuda:1")
 
 
-def test_unknown_devices_and_backends_are_wrong_usage_and_later_ones_unavailable(bundle: Bundle) -> None:
-    with pytest.raises(UsageError, match="found 'tpu'"):
-        open_engine(bundle, device="tpu")
+@pytest.mark.parametrize("device", ["tpu", "cpu:1", "cuda:", "cuda:x", "gpux", "auto:0", ""])
+def test_an_unknown_device_is_wrong_usage(device: str, bundle: Bundle) -> None:
+    with pytest.raises(UsageError, match=r"--device auto, cpu, cuda, cuda:N, gpu or gpu:N, found"):
+        open_engine(bundle, device=device)
+
+
+def test_an_unknown_backend_or_precision_is_wrong_usage_and_a_later_one_unavailable(bundle: Bundle) -> None:
     with pytest.raises(UsageError, match="found 'caffe'"):
         open_engine(bundle, backend="caffe")
-    with pytest.raises(UnavailableError, match="backend tensorrt is not part of this version"):
-        open_engine(bundle, backend="tensorrt")
+    with pytest.raises(UsageError, match="expected --precision fp32, .* found int8"):
+        open_engine(bundle, precision="int8")
+    with pytest.raises(UnavailableError, match="backend oip://host:1/m is not part of this version"):
+        open_engine(bundle, backend="oip://host:1/m")
+    with pytest.raises(UsageError, match="--device cuda for --backend tensorrt, found 'cpu'"):
+        open_engine(bundle, backend="tensorrt", device="cpu")
 
 
 def test_a_file_that_is_no_graph_is_refused_in_one_sentence(bundle: Bundle, tmp_path: Path) -> None:

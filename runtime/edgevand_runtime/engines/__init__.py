@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from edgevand.errors import UnavailableError, UsageError
-
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -64,22 +62,16 @@ def open_engine(
 
     Args:
         bundle: a verified bundle.
-        backend: ``auto`` or ``onnxruntime``.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        backend: ``auto`` for the fastest that is proved on this device, or one of ``choose.ENGINES``, proved or not.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``gpu`` or ``gpu:N`` (Intel's).
         precision: of the graph; None for the bundle's first.
         threads: processor threads of the engine; None for all cores.
 
     Raises:
         UsageError: an unknown backend or device, or a precision that the bundle has no graph for.
         UnavailableError: a device or backend that is not here.
+        GateError: ``auto`` found no engine that computes here what PyTorch computed at export.
     """
-    if backend not in {"auto", "onnxruntime"}:
-        if backend in {"openvino", "tensorrt", "tensorrt-rtx"} or backend.startswith("oip://"):
-            message = f"backend {backend} is not part of this version; run with --backend onnxruntime."
-            raise UnavailableError(message)
-        message = f"expected --backend auto or onnxruntime, found {backend!r}; choose one of the two."
-        raise UsageError(message)
-    from edgevand_runtime.engines.onnxruntime import OnnxRuntimeEngine
+    from edgevand_runtime.engines.choose import choose_engine
 
-    chosen = precision or bundle.manifest.graph.precision
-    return OnnxRuntimeEngine(bundle.graph_in(chosen), bundle.manifest, chosen, device=device, threads=threads)
+    return choose_engine(bundle, backend=backend, device=device, precision=precision, threads=threads)
