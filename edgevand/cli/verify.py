@@ -41,7 +41,7 @@ def verify(
         str,
         typer.Option(
             metavar="BACKEND",
-            help="auto (the first that runs here), all (every one that runs here), or one that the other commands know.",
+            help="auto (the first that runs here), all (every one that does), or one that the other commands know.",
         ),
     ] = "auto",
     precision: PrecisionOption = "auto",

@@ -74,12 +74,19 @@ def normals(home: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module", params=["onnxruntime", "openvino"])
+def backend(request: pytest.FixtureRequest) -> str:
+    pytest.importorskip(request.param, reason=f"needs the extra edgevand[{request.param}]")
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def bank(bundle: Path, normals: Path, home: Path) -> Path:
-    target = home / "bank"
+def bank(bundle: Path, normals: Path, home: Path, backend: str) -> Path:
+    target = home / f"bank-{backend}"
     edgevand(
-        "enroll", "--source", normals, "--shots", "3", "--object", "bottle", "--bundle", bundle, "-o", target, home=home
-    )
+        "enroll", "--source", normals, "--shots", "3", "--object", "bottle", "--bundle", bundle, "--backend", backend,
+        "-o", target, home=home,
+    )  # fmt: skip
     return target
 
 
@@ -97,21 +104,22 @@ def check_few_shot(results: Mapping[str, Mapping[str, Any]], maps: Mapping[str, 
 
 @pytest.mark.parametrize("batch", [1, 4])
 def test_score_with_a_bank_reproduces_the_reference_through_the_command_line(
-    batch: int, bundle: Path, bank: Path, home: Path, tmp_path: Path
+    batch: int, bundle: Path, bank: Path, home: Path, tmp_path: Path, backend: str
 ) -> None:
     lines = edgevand(
         "score", "--bundle", bundle, "--bank", bank, "--batch", str(batch), "--maps", tmp_path / "maps",
-        *(GOLDEN / "images" / name for name in TESTS), home=home,
+        "--backend", backend, *(GOLDEN / "images" / name for name in TESTS), home=home,
     )  # fmt: skip
     results = {Path(result["source"]).name: result for result in map(json.loads, lines.splitlines())}
+    assert all(result["engine"].startswith(f"{backend}:") for result in results.values())
     check_few_shot(results, {name: np.load(tmp_path / "maps" / f"{Path(name).stem}.npy") for name in TESTS})
 
 
 def test_score_without_a_bank_reproduces_the_zero_shot_reference_through_the_command_line(
-    bundle: Path, home: Path, tmp_path: Path, arrays: dict[str, NDArray[np.float32]]
+    bundle: Path, home: Path, tmp_path: Path, arrays: dict[str, NDArray[np.float32]], backend: str
 ) -> None:
     lines = edgevand(
-        "score", "--bundle", bundle, "--object", "bottle", "--maps", tmp_path / "maps",
+        "score", "--bundle", bundle, "--object", "bottle", "--maps", tmp_path / "maps", "--backend", backend,
         *(GOLDEN / "images" / name for name in TESTS), home=home,
     )  # fmt: skip
     for result in map(json.loads, lines.splitlines()):
@@ -126,14 +134,16 @@ def test_score_without_a_bank_reproduces_the_zero_shot_reference_through_the_com
 
 
 @pytest.mark.parametrize("batch", [1, 4])
-def test_the_python_interface_reproduces_the_reference(batch: int, bundle: Path, normals: Path, tmp_path: Path) -> None:
+def test_the_python_interface_reproduces_the_reference(
+    batch: int, bundle: Path, normals: Path, tmp_path: Path, backend: str
+) -> None:
     opened = Bundle.open(bundle)
     with open_source(normals) as source:
-        engine = open_engine(opened)
+        engine = open_engine(opened, backend=backend)
         done = enroll(source, opened, engine, tmp_path / "bank", EnrolOptions(shots=3, object_name="bottle"))
         engine.close()
     frames = [next(open_source(GOLDEN / "images" / name)) for name in TESTS]
-    with Detector.open(opened, Bank.open(done.bank.path, opened), device="cpu") as detector:
+    with Detector.open(opened, Bank.open(done.bank.path, opened), backend=backend) as detector:
         results = [
             result
             for start in range(0, len(frames), batch)

@@ -62,7 +62,7 @@ def test_an_unknown_device_is_wrong_usage(device: str, bundle: Bundle) -> None:
 def test_an_unknown_backend_or_precision_is_wrong_usage_and_a_later_one_unavailable(bundle: Bundle) -> None:
     with pytest.raises(UsageError, match="found 'caffe'"):
         open_engine(bundle, backend="caffe")
-    with pytest.raises(UsageError, match="expected --precision fp32, .* found int8"):
+    with pytest.raises(UsageError, match=r"expected --precision fp32, .* found int8"):
         open_engine(bundle, precision="int8")
     with pytest.raises(UnavailableError, match="backend oip://host:1/m is not part of this version"):
         open_engine(bundle, backend="oip://host:1/m")
