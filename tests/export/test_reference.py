@@ -66,6 +66,7 @@ def test_scores_and_maps_are_the_runtimes(made: tuple[Bundle, Bank, Path]) -> No
             frame = make_frame(number)
             score, drawn = reference.score(to_tensor(frame.image, bundle.manifest.image))
             (result,) = detector.detect([frame])
+            assert drawn is not None
             assert result.raw_map is not None
             assert score == pytest.approx(result.raw_score, abs=1e-4)
             np.testing.assert_allclose(drawn, result.raw_map, atol=1e-4)

@@ -74,7 +74,7 @@ class ScriptedDetector:
     def preprocess(self, frame: Frame) -> NDArray[np.float32]:
         """See ``Detector.preprocess``; the frame's index is all that is left of it."""
         self.seen.append(frame.index)
-        return np.float32([frame.index])
+        return np.full(1, frame.index, np.float32)
 
     def encode(self, tensors: Sequence[NDArray[np.float32]]) -> EncoderOutput:
         """See ``Detector.encode``."""

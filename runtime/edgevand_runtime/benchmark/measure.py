@@ -327,7 +327,8 @@ def benchmark(
 
 def _read(uri: str) -> tuple[list[Frame], Timing | None, float | None]:
     """Frames, what one of them took, and milliseconds between two of the source's."""
-    frames, seconds = [], []
+    frames: list[Frame] = []
+    seconds: list[float] = []
     with open_source(uri) as source:
         while len(frames) < FRAMES:
             start = time.perf_counter()
