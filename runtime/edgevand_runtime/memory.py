@@ -52,7 +52,11 @@ class Held(NamedTuple):
 
 
 class MemoryBank:
-    """Patch tokens of F frames with A augmented copies each, for every stage."""
+    """Patch tokens of F frames with A augmented copies each, for every stage.
+
+    Attributes:
+        held: what is searched of each stage.
+    """
 
     def __init__(
         self,
@@ -79,7 +83,7 @@ class MemoryBank:
         """
         self._tokens = tokens
         self._covers: dict[int, Cover] = {}
-        self._held = list(held) if held is not None else self._within(limit)
+        self.held = list(held) if held is not None else self._within(limit)
         self._smaller = smaller
         self._is_shared = False
         self._found: tuple[Sequence[NDArray[np.float32]], list[NDArray[np.float32]]] | None = None
@@ -94,7 +98,7 @@ class MemoryBank:
     @property
     def coreset(self) -> list[Held] | None:
         """What is searched where that is not every row; None where it is."""
-        return self._held if self._held[0].places is not None else None
+        return self.held if self.held[0].places is not None else None
 
     @property
     def rows(self) -> list[int]:
@@ -105,7 +109,7 @@ class MemoryBank:
         """Covering radius of each stage's coreset: the largest 1 - cosine of any row to the nearest searched one."""
         return [
             0.0 if held.places is None else covering_radius(self._tokens[stage], held.rows, self._cover(stage))
-            for stage, held in enumerate(self._held)
+            for stage, held in enumerate(self.held)
         ]
 
     def distances(self, queries: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
@@ -120,7 +124,7 @@ class MemoryBank:
         if self._found is not None and self._found[0] is queries:
             return self._found[1]
         found = []
-        for stage, (held, query) in enumerate(zip(self._held, queries, strict=True)):
+        for stage, (held, query) in enumerate(zip(self.held, queries, strict=True)):
             first = 0 if self._smaller is None else self._smaller.rows[stage]
             nearest = largest_cosine(query.reshape(-1, query.shape[-1]), held.rows[first:])
             found.append((1.0 - nearest).reshape(query.shape[:2]))
@@ -149,7 +153,7 @@ class MemoryBank:
         wanted = np.arange(len(labels)) if frames is None else np.asarray(frames)
         by_rows = every_row or self.coreset is None
         one_stage = self._left_out_of_rows if by_rows else self._left_out_of_coreset
-        return [one_stage(stage, labels, wanted) for stage in range(len(self._held))]
+        return [one_stage(stage, labels, wanted) for stage in range(len(self.held))]
 
     def nearest(self, stage: int, query: NDArray[np.float32]) -> NearestPatch:
         """Find the enrolled patch nearest to one query, among those that are searched.
@@ -158,7 +162,7 @@ class MemoryBank:
             stage: 0-based position of the stage.
             query: (C,) float32 unit vector.
         """
-        rows, places = self._held[stage]
+        rows, places = self.held[stage]
         cosine = rows.astype(np.float32, copy=False) @ query
         best = int(cosine.argmax())
         copies, patches, _ = self._tokens[stage][0].shape
@@ -191,7 +195,7 @@ class MemoryBank:
 
     def _cover(self, stage: int) -> Cover:
         """Which searched row stands for each; known from the choice, or found out for a coreset made before."""
-        places = self._held[stage].places
+        places = self.held[stage].places
         if stage not in self._covers and places is not None:
             self._covers[stage] = make_cover(project(self._tokens[stage]), places)
         return self._covers[stage]
@@ -212,7 +216,7 @@ class MemoryBank:
         self, stage: int, labels: NDArray[np.int_], wanted: NDArray[np.int_]
     ) -> NDArray[np.float32]:
         """Each wanted frame against the coreset of the frames of other groups."""
-        tokens, held, cover = self._tokens[stage], self._held[stage], self._cover(stage)
+        tokens, held, cover = self._tokens[stage], self.held[stage], self._cover(stage)
         nearest = np.full((len(wanted), tokens[0].shape[1]), -1.0, np.float32)
         per = tokens[0].shape[0] * tokens[0].shape[1]
         for label in np.unique(labels[wanted]):
