@@ -79,7 +79,9 @@ class OpenVinoEngine:
                 f"expected {graph.name} to be a graph that OpenVINO can run on {device}, found: {_last_line(error)}; "
                 "run with --backend onnxruntime, or export the bundle again."
             ) from error
-        inputs, outputs = ({port.any_name: port for port in ports} for ports in (compiled.inputs, compiled.outputs))
+        # A port may have several names: that of the cast before an output, beside the output's own.
+        inputs = {name for port in compiled.inputs for name in port.names}
+        outputs = {name: port for port in compiled.outputs for name in port.names}
         self._ports = Ports.of(manifest, inputs, outputs)
         self._outputs = {name: outputs[name] for name in self._ports.outputs}
         self._request = compiled.create_infer_request()
