@@ -25,6 +25,7 @@ from edgevand_runtime.methods import open_method
 from edgevand_runtime.preprocess import to_tensor
 from edgevand_runtime.regions import find_regions
 from edgevand_runtime.results import Result
+from edgevand_runtime.threads import available_cores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,6 +130,7 @@ class Detector:
                     precision,
                 )
             precision = precision or enrolled
+        threads = threads or available_cores()
         engine = open_engine(bundle, backend=backend, device=device, precision=precision, threads=threads)
         try:
             return cls(

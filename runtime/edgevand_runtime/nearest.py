@@ -7,7 +7,6 @@ search takes no memory once the first one is through; rows in half precision are
 
 from __future__ import annotations
 
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
@@ -15,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgevand_runtime.threads import available_cores
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["THREADS", "largest_cosine", "pool", "scratch"]
 
-THREADS = os.cpu_count() or 1
+THREADS = available_cores()
 _WORTH_THREADS = 30_000_000
 """Multiplications (a few milliseconds) from which on threads pay."""
 
