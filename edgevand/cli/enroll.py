@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,11 +26,12 @@ from edgevand.cli.options import (
     poses,
     wanted_precision,
 )
-from edgevand.errors import UsageError
+from edgevand.errors import GateError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
     from edgevand.bank import Bank
     from edgevand.bundle import Bundle, Precision
+    from edgevand_runtime.engines import Engine
     from edgevand_runtime.enroll import Enrolment, EnrolOptions
     from edgevand_runtime.shots import RefusedFrame, Shot
 
@@ -84,6 +86,7 @@ def enroll(
         "--object": object_name,
         "--augment": augment,
         "--false-alarm-rate": false_alarm_rate,
+        "--bank-memory": bank_memory,
         "--precision": wanted_precision(precision),
         "-o": output,
     }
@@ -177,6 +180,7 @@ def _take(
     from edgevand.home import full_source, home, remember, remember_source
     from edgevand_runtime.engines import open_engine
     from edgevand_runtime.enroll import append_frames, enroll
+    from edgevand_runtime.gate import told_of_precision
     from edgevand_runtime.sources import open_source
 
     if source is None:
@@ -191,18 +195,38 @@ def _take(
         say(f"each frame goes in {named}, as the bundle recommends; --augment none for a fixed view", quiet=quiet)
     target = output or home() / "banks" / _slug(source)
     with open_source(source) as opened:
-        engine = open_engine(bundle, backend=backend, device=device, precision=precision)
-        try:
+        with ExitStack() as engines:
+            engine = open_engine(bundle, backend=backend, device=device, precision=precision)
+            engines.callback(engine.close)
             told = _Teller(options.shots, quiet=quiet)
             if bank is not None:
                 done = append_frames(bank, opened, bundle, engine, options, told)
             else:
-                done = enroll(opened, bundle, engine, target, options, told, replace=output is None and target.exists())
-        finally:
-            engine.close()
+                variants = [] if precision else _variants(bundle, engine, backend=backend, device=device, quiet=quiet)
+                for variant in variants:
+                    engines.callback(variant.close)
+                replace = output is None and target.exists()
+                done = enroll(opened, bundle, engine, target, options, told, variants=variants, replace=replace)
+                if not precision:
+                    line = told_of_precision(done.bank.record, [variant.precision for variant in variants])
+                    say(line or "", quiet=quiet or line is None)
         remember_source(opened.uri, source)
     remember("bank", done.bank.path)
     return done
+
+
+def _variants(bundle: Bundle, engine: Engine, *, backend: str, device: str, quiet: bool) -> list[Engine]:
+    """Engines of the bundle's other precisions that run here; enrolment takes one where it passes the gate."""
+    from edgevand_runtime.engines import open_engine
+
+    found = []
+    for precision in bundle.precisions:
+        if precision != engine.precision:
+            try:
+                found.append(open_engine(bundle, backend=backend, device=device, precision=precision))
+            except (GateError, UnavailableError) as error:
+                say(f"{precision} is left out: {error}", quiet=quiet)
+    return found
 
 
 class _Teller:
