@@ -16,6 +16,7 @@ from edgevand.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from edgevand.bundle import ParityRecord
     from edgevand_export.export import ExportOptions
 
 __all__ = ["export"]
@@ -57,7 +58,16 @@ def export(
     prompts: Annotated[
         str | None, typer.Option(metavar="PACK|FILE", help="Prompt pack or prompts file; default: april-gan.")
     ] = None,
-    precision: Annotated[Literal["fp32", "fp16"], typer.Option(help="Of the graph's matrix products.")] = "fp32",
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"],
+        typer.Option(help="Of a second graph beside the fp32 one, with proofs of its own; fp32: none."),
+    ] = "fp32",
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE", help="Frames of good parts: they set the scales of int8 and judge the precision."
+        ),
+    ] = None,
     format_: Annotated[Literal["onnx"], typer.Option("--format", help="Of the graph.")] = "onnx",
     text_only: Annotated[
         bool, typer.Option("--text-only", help="Write text embeddings of further objects for --bundle, no graph.")
@@ -97,6 +107,7 @@ def export(
             objects=wanted or (DEFAULT_OBJECT,),
             prompts=prompts or DEFAULT_PACK,
             precision=precision,
+            calibrate=calibrate,
             output=output,
         )
         document, sentence = _bundle(options, quiet=quiet)
@@ -120,12 +131,29 @@ def _bundle(options: ExportOptions, *, quiet: bool) -> tuple[dict[str, Any], str
         "objects": list(bundle.objects),
         "precision": manifest.graph.precision,
         "parity": manifest.parity.model_dump(mode="json"),
+        "variants": [variant.model_dump(mode="json") for variant in manifest.variants],
     }
-    certificate = f"map {manifest.parity.map_max_abs:.1e}, score {manifest.parity.score_max_abs:.1e}"
-    lines = [f"{bundle.path}", f"parity with torch on the golden sample: {certificate} (largest differences)"]
+    lines = [f"{bundle.path}", _certificate(manifest.graph.precision, manifest.parity)]
+    for variant in manifest.variants:
+        gate = variant.gate
+        lines.append(_certificate(variant.graph.precision, variant.parity))
+        lines.append(
+            f"gate of {gate.precision} on {gate.frames} frames: scores moved by at most {gate.moved:.2f} deviations "
+            f"(limit {gate.moved_limit:g}), {gate.ranking:.1%} of the order kept (limit {gate.ranking_limit:.0%})"
+        )
     if not manifest.has_heads:
         lines.append("no zero-shot map, because there was no --heads file; text score and memory bank work")
     return document, "\n".join(lines)
+
+
+def _certificate(precision: str, parity: ParityRecord) -> str:
+    """One line: how far a graph is from torch."""
+    cosines = [output.cosine for output in parity.outputs if output.output.startswith("tokens")]
+    worst = f", tokens' cosine at least {min(cosines):.5f}" if cosines and precision != "fp32" else ""
+    return (
+        f"parity of {precision} with torch on the golden sample: map {parity.map_max_abs:.1e}, "
+        f"score {parity.score_max_abs:.1e} (largest differences){worst}"
+    )
 
 
 def _text(

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from edgevand.bundle import (
+    BUNDLE_SCHEMA,
+    Bundle,
     EnrolRecord,
     GraphRecord,
     ImageRecord,
+    Manifest,
     ModelRecord,
     ParityRecord,
     ScoreRecord,
@@ -20,17 +23,20 @@ from edgevand.bundle import (
 )
 from edgevand.errors import BadInputError
 from edgevand.prompts import DEFAULT_PACK, PromptPack, load_pack
+from edgevand.records import created_by, make_record
 from edgevand.tensors import write_tensors
 from edgevand.text_files import write_text_file
 from edgevand_export.folding import fold_norms
+from edgevand_export.frames import DRAWN, take_frames
 from edgevand_export.golden import golden_images, normalise
 from edgevand_export.graph import LOGIT_SCALE, OPSET, EncoderGraph, to_onnx
 from edgevand_export.heads import Heads, check_heads
 from edgevand_export.parity import compare, run_graph
-from edgevand_export.precision import round_to_half, store_half, to_half
+from edgevand_export.precision import round_to_half, store_half
 from edgevand_export.storage import GRAPH_FILE, save_graph
 from edgevand_export.text import embed_objects
 from edgevand_export.towers import activation_of, architecture_of, make_tower
+from edgevand_export.variants import make_variant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -39,7 +45,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgevand.bundle import Bundle, Precision
+    from edgevand.bundle import Precision
+    from edgevand_export.frames import Frames
 
 __all__ = [
     "DEFAULT_OBJECT",
@@ -87,7 +94,8 @@ class BundleOptions:
         heads: linear heads, or None for a bundle without zero-shot map.
         objects: names whose text embeddings are stored, at least one.
         pack: prompt pack of the text embeddings.
-        precision: of the graph's matrix products; inputs and outputs are float32 either way.
+        variant: a precision that the bundle has a second graph for, with proofs of its own; None for fp32 alone.
+        frames: to set the scales of a variant and to judge it by; None draws them, for one that needs no scales.
         score: which terms the raw score sums, and the image rule; None takes every term there is, and the maximum.
         enrol: what the bundle recommends for enrolment.
         store_half: store the weights as float16, cast to float32 in the graph.
@@ -100,7 +108,8 @@ class BundleOptions:
     heads: Heads | None = None
     objects: tuple[str, ...] = (DEFAULT_OBJECT,)
     pack: PromptPack = field(default_factory=lambda: load_pack(DEFAULT_PACK))
-    precision: Precision = "fp32"
+    variant: Precision | None = None
+    frames: Frames | None = None
     score: ScoreRecord | None = None
     enrol: EnrolRecord = field(default_factory=EnrolRecord)
     store_half: bool = False
@@ -212,7 +221,7 @@ def write_graph_bundle(
         "embedding_dim": _dim(record),
         "logit_scale": LOGIT_SCALE,
         "stages": stages,
-        "graph": GraphRecord(file=GRAPH_FILE, opset=OPSET, precision=options.precision),
+        "graph": GraphRecord(file=GRAPH_FILE, opset=OPSET, precision="fp32"),
         "enrol": options.enrol,
         "score": options.score or _every_term(heads=any(stage.head for stage in stages)),
         "text": TextRecord(pack=options.pack.name, objects=tuple(text)),
@@ -223,10 +232,15 @@ def write_graph_bundle(
         _write_text(folder, text, record, options.pack)
         for name, content in options.extra_files.items():
             (folder / name).write_bytes(content)
-        report(f"graph of {record.name} at {image.width}x{image.height}, {options.precision}")
+        report(f"graph of {record.name} at {image.width}x{image.height}")
         _write_graph(graph, folder, image, _dim(record), options)
         report("parity of torch and ONNX Runtime on the golden sample")
-        fields["parity"] = _prove(graph, folder, image, next(iter(text.values())), options.precision)
+        fields["parity"] = _prove(graph, folder, image, next(iter(text.values())))
+        if options.variant is not None:
+            written = make_record(Manifest, {**fields, **created_by(BUNDLE_SCHEMA), "files": {}}, folder)
+            frames = options.frames or take_frames(DRAWN)
+            variant = make_variant(Bundle(folder, written, ""), options.variant, frames, folder, report)
+            fields["variants"] = (variant,)
 
     return write_bundle(target, fields, fill, replace=options.replace)
 
@@ -247,8 +261,6 @@ def _write_text(folder: Path, text: Mapping[str, NDArray[np.float32]], record: M
 def _write_graph(graph: EncoderGraph, folder: Path, image: ImageRecord, dim: int, options: BundleOptions) -> None:
     """Translate the graph and write it."""
     onnx_model = to_onnx(graph, (image.height, image.width), dim)
-    if options.precision == "fp16":
-        to_half(onnx_model)
     if options.store_half:
         store_half(onnx_model)
     save_graph(onnx_model, folder)
@@ -260,7 +272,6 @@ def _prove(
     folder: Path,
     image: ImageRecord,
     text: NDArray[np.float32],
-    precision: Precision,
 ) -> ParityRecord:
     """Write the golden sample and hold the written graph against it."""
     size = (image.height, image.width)
@@ -274,7 +285,7 @@ def _prove(
         sample["text"] = given
     write_tensors(folder / "golden.safetensors", sample)
     results = run_graph(folder / GRAPH_FILE, inputs, given)
-    return compare(reference, results, graph.stage_records(), size, precision, text)
+    return compare(reference, results, graph.stage_records(), size, "fp32", text)
 
 
 def _every_term(*, heads: bool) -> ScoreRecord:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from edgevand.bundle import Bundle, ImageRecord
-from edgevand.errors import BadInputError, OutputError
+from edgevand.errors import BadInputError, OutputError, UsageError
 from edgevand.home import home, remember
 from edgevand.prompts import DEFAULT_PACK, load_pack
 from edgevand.text_files import write_text_file
@@ -25,6 +25,7 @@ from edgevand_export.bundle_writer import (
     write_graph_bundle,
     write_model_bundle,
 )
+from edgevand_export.frames import take_frames
 from edgevand_export.heads import read_heads
 from edgevand_export.loading import build_model, make_tokenizer
 from edgevand_export.text import embed_objects
@@ -73,7 +74,8 @@ class ExportOptions:
         heads: file of linear heads, or None.
         objects: names whose text embeddings are stored.
         prompts: pack name or prompts file.
-        precision: of the graph.
+        precision: that the bundle has beside its float32 graph; ``fp32`` for none.
+        calibrate: source of frames of good parts, which set the scales of int8 and judge it.
         output: directory of the bundle; None: ``$EDGEVAND_HOME/bundles/<model>-<size>-<precision>``.
     """
 
@@ -86,6 +88,7 @@ class ExportOptions:
     objects: tuple[str, ...] = (DEFAULT_OBJECT,)
     prompts: str = DEFAULT_PACK
     precision: Precision = "fp32"
+    calibrate: str | None = None
     output: Path | None = None
 
 
@@ -98,11 +101,13 @@ def export_bundle(options: ExportOptions, report: Callable[[str], None] = lambda
 
     Raises:
         UsageError: arguments that do not exist or do not fit together.
-        BadInputError: weights, heads, prompts or a config that cannot be used.
+        BadInputError: weights, heads, prompts, frames or a config that cannot be used.
         UnavailableError: the weights are absent and cannot be fetched.
-        GateError: the graph does not compute what torch computes.
+        GateError: a graph does not compute what torch computes, or the wanted precision moves scores.
         OutputError: the output is there already or cannot be written.
     """
+    variant = None if options.precision == "fp32" else options.precision
+    _check_calibrate(variant, options.calibrate)
     pack = load_pack(options.prompts)
     heads = read_heads(options.heads) if options.heads else None
     files = find_model(options.model, options.pretrained)
@@ -114,6 +119,7 @@ def export_bundle(options: ExportOptions, report: Callable[[str], None] = lambda
         raise OutputError(
             f"expected a new directory for the bundle, found that {target} is already there; remove it or give -o"
         )
+    frames = take_frames(options.calibrate) if options.calibrate is not None else None
     activation = choose_activation(
         options.activation,
         heads,
@@ -132,7 +138,8 @@ def export_bundle(options: ExportOptions, report: Callable[[str], None] = lambda
         heads=heads,
         objects=options.objects,
         pack=pack,
-        precision=options.precision,
+        variant=variant,
+        frames=frames,
     )
     graph = prepare_graph(model, record, image, making)
     report(f"text embeddings of {', '.join(options.objects)} with the prompts {pack.name}")
@@ -141,6 +148,20 @@ def export_bundle(options: ExportOptions, report: Callable[[str], None] = lambda
     bundle = write_graph_bundle(target, graph, text, record, image, making, report)
     remember("bundle", target)
     return bundle
+
+
+def _check_calibrate(variant: Precision | None, calibrate: str | None) -> None:
+    """Refuse int8 without frames, and frames without a precision that uses them."""
+    if variant == "int8" and calibrate is None:
+        raise UsageError(
+            "expected --calibrate SOURCE with --precision int8, found none; give a folder or video of good parts, "
+            "which set the scales"
+        )
+    if variant is None and calibrate is not None:
+        raise UsageError(
+            "expected --calibrate only with --precision int8 or fp16, found it with fp32; leave it out or name the "
+            "precision"
+        )
 
 
 def export_text(

@@ -78,6 +78,8 @@ class Enrolment:
             "skipped": self.skipped,
             "calibration": record.calibration.model_dump(),
             "promise": self.promise,
+            "precision": record.precision,
+            "gates": [gate.model_dump() for gate in record.gates],
             "coreset": None if record.coreset is None else record.coreset.model_dump(),
             "warnings": list(self.warnings),
             "contact_sheet": str(self.bank.path / "contact-sheet.jpg"),

@@ -22,6 +22,8 @@ from edgevand_runtime.calibration import MIN_GROUPS
 from edgevand_runtime.detector import choose_text, roi_at_image_size
 from edgevand_runtime.features import Features, Judged, encode_frame, judge, stack
 from edgevand_runtime.frame import iso_time
+from edgevand_runtime.gate import MIN_FRAMES, look
+from edgevand_runtime.gate import judge as judge_gate
 from edgevand_runtime.quality import Look, Refusal, blurred, look_at
 from edgevand_runtime.shots import STREAM_INTERVAL, RefusedFrame, Shot, ShotTaker
 from edgevand_runtime.spool import Spool
@@ -33,13 +35,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgevand.bank import Bank
-    from edgevand.bundle import Bundle
+    from edgevand.bundle import Bundle, GateRecord, Precision
     from edgevand_runtime.engines import Engine
     from edgevand_runtime.frame import Frame
+    from edgevand_runtime.gate import Seen
     from edgevand_runtime.roi import Roi
     from edgevand_runtime.sources import Source
 
 __all__ = ["EnrolOptions", "Enrolment", "append_frames", "enroll", "remove_frames"]
+
+_JUDGED = 16
+"""Frames that a precision is judged on: encoding each four times must not take longer than the enrolment is worth."""
 
 _OUT_OF_PLACE = 2.0
 _DEVIATIONS_OUT_OF_PLACE = 3.5
@@ -107,7 +113,7 @@ class EnrolOptions:
             raise UsageError(message)
 
 
-def enroll(
+def enroll(  # noqa: PLR0913 - the variants are optional, and named
     source: Source,
     bundle: Bundle,
     engine: Engine,
@@ -115,6 +121,7 @@ def enroll(
     options: EnrolOptions,
     told: Callable[[Shot | RefusedFrame], None] = lambda _: None,
     *,
+    variants: Sequence[Engine] = (),
     replace: bool = False,
 ) -> Enrolment:
     """Enrol frames of a source into a new bank.
@@ -126,6 +133,8 @@ def enroll(
         target: directory to write.
         options: what to take and how to calibrate.
         told: called with every frame taken or refused, as it is decided.
+        variants: engines of the bundle's other precisions; the fastest that passes the gate on these frames
+            (``gate``) encodes the bank in place of ``engine``.
         replace: put the bank in the place of one that is there, which stays as its former version.
 
     Raises:
@@ -142,6 +151,7 @@ def enroll(
     session = _Session(bundle, engine, text, options, target.parent)
     taker = session.take(source, options.shots, told)
     size = taker.shots[0].frame.size
+    session, gates = _earned(session, taker.shots, variants)
     features = session.features(taker.shots)
     if text is not None:
         features["text"] = text
@@ -154,6 +164,8 @@ def enroll(
         "augment": augment,
         "interval": options.interval,
         "memory_mb": options.memory_mb,
+        "precision": session.precision,
+        "gates": gates,
     }
     records = _records(taker.shots, first=1)
     return write_calibrated(
@@ -262,6 +274,7 @@ class _Session:
         known: Sequence[tuple[Look, int]] = (),
         size: tuple[int, int] | None = None,
     ) -> None:
+        self._bundle = bundle
         self._manifest = bundle.manifest
         self._engine = engine
         self._text = text
@@ -307,6 +320,35 @@ class _Session:
             arrays = spool.arrays()
             features[name] = [arrays[frame[name]] for frame in encoded]
         return features
+
+    @property
+    def precision(self) -> Precision:
+        """Of the graph that encodes."""
+        return self._engine.precision
+
+    def of(self, engine: Engine) -> _Session:
+        """A session of another engine that has encoded nothing yet."""
+        other = _Session(self._bundle, engine, self._text, self._options, self._folder)
+        other._inside = self._inside
+        return other
+
+    def encode(self, shots: Sequence[Shot]) -> None:
+        """Encode those of the shots that are not encoded yet."""
+        for shot in shots:
+            if id(shot) not in self._encoded:
+                self._encode(shot)
+
+    def look(self, shots: Sequence[Shot]) -> Seen:
+        """What the gate compares."""
+        self.encode(shots)
+        images = [shot.frame.image for shot in shots]
+        poses, features = self._options.augment or (), self.features(shots)
+        return look(self._manifest, self._engine, images, self._text, poses, self._inside, features)
+
+    def gate(self, reference: Seen, seen: Seen, shots: Sequence[Shot]) -> GateRecord:
+        """Hold what this session's engine saw against the reference."""
+        groups = [shot.group for shot in shots]
+        return judge_gate(self._manifest, reference, seen, groups, self._text, self._inside).record
 
     def judged(self, shots: Sequence[Shot]) -> Judged | None:
         """What came of holding exactly these shots against each other, where that was done."""
@@ -355,6 +397,25 @@ class _Session:
         return features if self._text is None else {**features, "text": self._text}
 
 
+def _earned(
+    session: _Session, shots: Sequence[Shot], variants: Sequence[Engine]
+) -> tuple[_Session, tuple[GateRecord, ...]]:
+    """The session of the fastest engine that passes the gate, with all shots encoded, and what every gate found."""
+    shown = shots[:_JUDGED]
+    if not variants or len({shot.group for shot in shown}) < MIN_FRAMES:
+        return session, ()
+    reference = session.look(shown)
+    best, seconds, gates = session, reference.seconds, []
+    for engine in variants:
+        other = session.of(engine)
+        seen = other.look(shown)
+        gates.append(other.gate(reference, seen, shown))
+        if gates[-1].passed and seen.seconds < seconds:
+            best, seconds = other, seen.seconds
+    best.encode(shots)
+    return best, tuple(gates)
+
+
 def _rewrite(
     bank: Bank,
     bundle: Bundle,
@@ -367,7 +428,18 @@ def _rewrite(
     record = bank.record
     fields = {
         name: getattr(record, name)
-        for name in ("method", "object", "source", "frame_size", "roi", "augment", "interval", "memory_mb")
+        for name in (
+            "method",
+            "object",
+            "source",
+            "frame_size",
+            "roi",
+            "augment",
+            "interval",
+            "memory_mb",
+            "precision",
+            "gates",
+        )
     }
     return write_calibrated(
         bundle,

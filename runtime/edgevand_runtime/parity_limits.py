@@ -33,5 +33,8 @@ class Limits:
 LIMITS: dict[Precision, Limits] = {
     "fp32": Limits(relative=1e-3, cosine=None, map=1e-3, map_of_range=False, score=1e-3),
     "fp16": Limits(relative=None, cosine=0.999, map=0.02, map_of_range=True, score=0.01),
-    "int8": Limits(relative=None, cosine=0.9, map=0.2, map_of_range=True, score=0.2),
+    "int8": Limits(relative=None, cosine=0.95, map=0.2, map_of_range=True, score=0.2),
 }
+"""fp32 and fp16 differ from torch by rounding alone, so these find faults of a graph. int8 was scaled on other pictures
+than the golden ones, one of which is noise: its limits find a broken graph or kernel (a wrong scale or zero point, an
+overflow), and what it costs on a scene is the gate's business (``gate``, docs/precision.md)."""

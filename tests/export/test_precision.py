@@ -36,14 +36,14 @@ def half(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Callable[[
 
     def made(kind: str) -> Bundle:
         target = folder / kind
-        return Bundle.open(target) if target.exists() else export(kind, target, tokenizer, precision="fp16")
+        return Bundle.open(target) if target.exists() else export(kind, target, tokenizer, variant="fp16")
 
     return made
 
 
 def types(bundle: Bundle) -> tuple[Any, dict[str, int]]:
     """The graph, and the element type of every value that ONNX can infer."""
-    model = onnx.shape_inference.infer_shapes(onnx.load(bundle.graph_path), strict_mode=True)
+    model = onnx.shape_inference.infer_shapes(onnx.load(bundle.graph_in(bundle.precisions[-1])), strict_mode=True)
     graph = model.graph
     known = {each.name: each.data_type for each in graph.initializer}
     for value in (*graph.input, *graph.output, *graph.value_info):
@@ -69,8 +69,9 @@ def test_fp16_computes_products_in_half_and_what_rounds_badly_in_single(
     assert halves > 8
     singles = [node for node in graph.node if node.op_type == "MatMul" and known[node.output[0]] == TensorProto.FLOAT]
     assert len(singles) == 2, "the logits of the two heads, which come from the text, stay float32"
-    assert bundle.manifest.graph.precision == "fp16"
-    parity = bundle.manifest.parity
+    assert bundle.precisions == ("fp32", "fp16")
+    (variant,) = bundle.manifest.variants
+    parity = variant.parity
     assert min(each.cosine for each in parity.outputs if not each.output.startswith("logits")) >= 0.999
     assert 1e-6 < parity.map_max_abs < 0.05
 
