@@ -65,7 +65,7 @@ class Reference:
         self._stages, self._grid, self._size, self._device = tuple(stages), grid, size, device
         self._table = resize_table(visual.positional_embedding.detach().cpu(), grid).to(device)
         self._heads = [(weight.to(device), bias.to(device)) for weight, bias in heads]
-        self._text = None if text is None else torch.from_numpy(text).to(device)
+        self._text = None if text is None else torch.tensor(text, device=device)
         self.bank: list[Tensor] = []
 
     @torch.no_grad()
