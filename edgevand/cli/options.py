@@ -110,9 +110,10 @@ def wanted_precision(text: str) -> Precision | None:
     from edgevand.bundle import Precision
     from edgevand.errors import UsageError
 
+    known: tuple[Precision, ...] = get_args(Precision)
     if text == "auto":
         return None
-    for precision in get_args(Precision):
+    for precision in known:
         if text == precision:
             return precision
-    raise UsageError(f"expected --precision auto, {' or '.join(get_args(Precision))}, found {text!r}; choose one")
+    raise UsageError(f"expected --precision auto, {' or '.join(known)}, found {text!r}; choose one")

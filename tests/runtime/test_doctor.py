@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import platform
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,14 @@ import onnxruntime
 import psutil
 import pytest
 
+from edgevand.bundle import Bundle
 from edgevand.cli import main
+from edgevand.home import builtin_bundle
 from edgevand_runtime import doctor
-from edgevand_runtime.doctor import Check, accelerators, amx, cameras, processor, software, storage
+from edgevand_runtime.doctor import Check, accelerators, amx, cameras, engines, processor, software, storage
+from edgevand_runtime.engines import open_engine
+from edgevand_runtime.engines.proofs import prove
+from edgevand_runtime.verify import check_parity
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +165,59 @@ def test_a_gpu_that_onnxruntime_cannot_use_is_a_problem(monkeypatch: pytest.Monk
     check = accelerators.check_onnxruntime()
     assert check.state == "problem"
     assert "onnxruntime-gpu" in str(check.remedy)
+
+
+def test_a_driver_too_old_for_a_library_is_a_problem_with_both_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    def probe(code: str) -> dict[str, Any]:
+        if "cuInit" in code:
+            return {**_gpu(), "driver_supports_cuda": 12.4}
+        return {"version": "1.31.1", "providers": ["CUDAExecutionProvider", "CPUExecutionProvider"], "cuda": "13.0"}
+
+    monkeypatch.setattr(accelerators, "_probe", probe)
+    check = accelerators.check_onnxruntime()
+    assert check.state == "problem"
+    assert "ONNX Runtime 1.31.1 was made for CUDA 13.0, and the NVIDIA driver supports CUDA 12.4 at most" in check.found
+    assert "update the NVIDIA driver" in str(check.remedy)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(accelerators, "installed", lambda *_: {"tensorrt-cu12": "10.9", "tensorrt-cu13": "11.0"})
+    check = accelerators.check_tensorrt()
+    assert check.state == "problem"
+    assert "tensorrt-cu13 11.0 was made for CUDA 13, and the NVIDIA driver supports CUDA 12.4" in check.found
+
+
+def test_a_driver_for_the_same_major_version_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    def probe(code: str) -> dict[str, Any]:
+        if "cuInit" in code:
+            return {**_gpu(), "driver_supports_cuda": 12.4}
+        return {"version": "1.31.1", "providers": ["CUDAExecutionProvider", "CPUExecutionProvider"], "cuda": "12.9"}
+
+    monkeypatch.setattr(accelerators, "_probe", probe)
+    monkeypatch.setattr(accelerators, "installed", lambda *_: {"onnxruntime-gpu": "1.31.1"})
+    assert accelerators.check_onnxruntime().state == "ok"
+
+
+def test_engines_are_listed_with_version_device_and_what_is_proved_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = Bundle.open(builtin_bundle())
+    first = doctor.CHECKS["engines"]()
+    assert f"onnxruntime {onnxruntime.__version__} on cpu" in first.found
+    assert "proved: " not in first.found
+    engine = open_engine(bundle, device="cpu", threads=1)
+    found = doctor.CHECKS["engines"]()
+    assert found.state == "ok"
+    assert f"{engine.name.partition(':')[0]} {onnxruntime.__version__} on cpu (proved: fp32)" in found.found
+    report = check_parity(bundle, engine, batched=False)
+    wrong = replace(report, checks=tuple(replace(check, passed=False) for check in report.checks))
+    prove(bundle, engine, wrong)
+    engine.close()
+    check = doctor.CHECKS["engines"]()
+    assert check.state == "problem"
+    assert "computes something else in fp32" in check.found
+    assert "edgevand verify" in str(check.remedy)
+
+
+def test_where_no_engine_starts_the_doctor_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "run_python", lambda _: None)
+    assert engines.check_engines().state == "problem"
 
 
 def test_a_camera_that_may_not_be_opened_is_told_with_the_group_to_join(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import pytest
 from edgevand.cli import main
 from edgevand.errors import GateError, MissingDependencyError, UnavailableError, UsageError
 from edgevand_runtime.detector import Detector
+from edgevand_runtime.doctor import processor
 from edgevand_runtime.engines import EncoderOutput, choose, open_engine, proofs
 from edgevand_runtime.engines.choose import ENGINES, EngineKind
 from edgevand_runtime.engines.onnxruntime import OnnxRuntimeEngine
@@ -43,7 +44,7 @@ class Engine:
 
     def run(self, images: NDArray[np.float32], text: NDArray[np.float32] | None) -> EncoderOutput:
         found = self._engine.run(images, text)
-        return EncoderOutput(found.embedding + self._error, found.tokens, found.logits)  # type: ignore[arg-type]
+        return EncoderOutput(found.embedding + self._error, found.tokens, found.logits)
 
     def close(self) -> None:
         self.closed = True
@@ -206,6 +207,21 @@ def test_a_bank_used_in_another_precision_is_warned_of(
 def replace_precision(bank: Any, precision: Precision) -> Any:
     bank.record = bank.record.model_copy(update={"precision": precision})
     return bank
+
+
+def test_int8_is_refused_before_it_ends_the_process_where_amx_traps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = write_tiny_bundle(tmp_path / "int8", precision="int8")
+    offer(monkeypatch, Library("onnxruntime"), Library("openvino"))
+    monkeypatch.setattr(processor, "amx_traps", lambda: True)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    with pytest.raises(UnavailableError, match=r"found that it traps; .*ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16"):
+        open_engine(bundle)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
+    assert open_engine(bundle).name == "openvino:cpu"
+    monkeypatch.setattr(processor, "amx_traps", lambda: False)
+    assert open_engine(bundle).name == "onnxruntime:cpu"
 
 
 def test_verify_leaves_the_proof_that_auto_asks_for(

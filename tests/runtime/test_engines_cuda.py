@@ -31,7 +31,7 @@ def bundle(tmp_path: Path) -> Bundle:
     return write_tiny_bundle(tmp_path / "bundle")
 
 
-class Session(ort.InferenceSession):
+class Session(ort.InferenceSession):  # type: ignore[misc] # ONNX Runtime ships no annotations
     """Computes on the processor, whatever the providers; ``fault`` and ``failure`` are raised at start and at run."""
 
     fault: Exception | None = None

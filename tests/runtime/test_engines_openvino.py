@@ -66,7 +66,7 @@ def test_it_computes_in_float32_with_the_threads_that_were_asked_for(bundle: Bun
     assert compiled.get_property("ENABLE_CPU_PINNING") is False
 
 
-class _Pictures(CalibrationDataReader):
+class _Pictures(CalibrationDataReader):  # type: ignore[misc] # ONNX Runtime ships no annotations
     """The golden pictures, one by one."""
 
     def __init__(self, bundle: Bundle) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from edgevand_runtime.doctor import accelerators, cameras, processor, software, storage
+from edgevand_runtime.doctor import accelerators, cameras, engines, processor, software, storage
 from edgevand_runtime.doctor.check import Check
 from edgevand_runtime.frame import iso_time
 
@@ -28,6 +28,7 @@ CHECKS: dict[str, Callable[[], Check]] = {
     "onnxruntime": accelerators.check_onnxruntime,
     "cuda": accelerators.check_cuda,
     "tensorrt": accelerators.check_tensorrt,
+    "engines": engines.check_engines,
     "opencv": software.check_opencv,
     "gstreamer": software.check_gstreamer,
     "ffmpeg": software.check_ffmpeg,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import importlib.util
+import re
 from importlib import metadata
 from typing import Any
 
@@ -16,10 +17,23 @@ EDGE_DOCS = "docs/edge-devices.md"
 
 _ORT_DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
 
+_TENSORRT_MODULES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
+_TENSORRT_DISTRIBUTIONS = (
+    "tensorrt",
+    "tensorrt-cu12",
+    "tensorrt-cu13",
+    "tensorrt-rtx",
+    "tensorrt-rtx-cu12-bindings",
+    "tensorrt-rtx-cu13-bindings",
+)
+_NEWER_DRIVER = "update the NVIDIA driver, or install the library's build for the CUDA that the driver supports"
+
 # Importing takes its own process: a wheel for another machine can crash instead of raising.
 _PROBE_ORT = """
 import json, onnxruntime
-print(json.dumps({"version": onnxruntime.__version__, "providers": onnxruntime.get_available_providers()}))
+from edgevand_runtime.engines.onnxruntime import cuda_of_build
+providers = onnxruntime.get_available_providers()
+print(json.dumps({"version": onnxruntime.__version__, "providers": providers, "cuda": cuda_of_build()}))
 """
 
 # CUDA's driver interface, without any toolkit: cuInit, cuDeviceGetCount, cuDeviceGetName, cuDeviceGetAttribute.
@@ -79,10 +93,23 @@ def check_onnxruntime() -> Check:
     if len(wheels) > 1:
         remedy = f"uninstall all of {', '.join(wheels)} and install the one you want: they overwrite each other's files"
         return Check("problem", f"{found}; {len(wheels)} wheels of it are installed", remedy, data)
+    old = _driver_too_old(f"ONNX Runtime {answer['version']}", answer.get("cuda"))
+    if old is not None:
+        return Check("problem", f"{found}; {old}", _NEWER_DRIVER, data)
     if "CUDAExecutionProvider" not in answer["providers"] and _cuda_devices():
         remedy = f"for this GPU, put onnxruntime-gpu in the place of onnxruntime ({EDGE_DOCS})"
         return Check("problem", f"{found}; none of them uses the NVIDIA GPU of this machine", remedy, data)
     return Check("ok", found, None, data)
+
+
+def _driver_too_old(library: str, made_for: str | None) -> str | None:
+    """What to say of a driver that cannot run a library made for a newer major version of CUDA; None where it can."""
+    major = (made_for or "").partition(".")[0]
+    answer = _probe(_PROBE_CUDA) if major.isdigit() else None
+    if not answer or not answer["devices"] or int(answer["driver_supports_cuda"]) >= int(major):
+        return None
+    supported = f"{answer['driver_supports_cuda']:g}"
+    return f"{library} was made for CUDA {made_for}, and the NVIDIA driver supports CUDA {supported} at most"
 
 
 def _cuda_devices() -> list[dict[str, Any]]:
@@ -114,14 +141,22 @@ def check_cuda() -> Check:
 
 
 def check_tensorrt() -> Check:
-    """TensorRT's Python modules and its library."""
-    modules = {name: importlib.util.find_spec(name) is not None for name in ("tensorrt", "tensorrt_rtx")}
+    """The Python modules of TensorRT and TensorRT-RTX, the library, and whether the driver can run it."""
+    modules = {name: importlib.util.find_spec(name) is not None for name in _TENSORRT_MODULES}
     library = ctypes.util.find_library("nvinfer")
-    versions = installed("tensorrt", "tensorrt-cu12", "tensorrt-cu13", "tensorrt-rtx")
+    versions = installed(*_TENSORRT_DISTRIBUTIONS)
     data = {"modules": modules, "library": library, "versions": versions}
     if any(modules.values()):
-        names = ", ".join(name for name, there in modules.items() if there)
-        return Check("ok", f"Python modules {names} {' '.join(versions.values())}".rstrip(), None, data)
+        named = ", ".join(f"{name} {version}" for name, version in versions.items())
+        found = named or f"Python modules {', '.join(name for name, there in modules.items() if there)}"
+        for name, version in versions.items():
+            made_for = re.search(r"-cu(\d+)", name)
+            old = _driver_too_old(f"{name} {version}", made_for[1] if made_for else None)
+            if old is not None:
+                return Check("problem", old, _NEWER_DRIVER, data)
+        if not _cuda_devices():
+            found += "; no GPU here: `edgevand build --target` builds for another one"
+        return Check("ok", found, None, data)
     if library is not None:
         remedy = (
             f"make the environment with `python3 -m venv --system-site-packages` so that it sees them ({EDGE_DOCS})"

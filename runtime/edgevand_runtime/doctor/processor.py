@@ -11,11 +11,11 @@ from typing import Literal
 
 from edgevand_runtime.doctor.check import Check, read_text, run
 
-__all__ = ["amx_outcome", "check_amx", "check_memory", "check_processor", "check_system", "cpu_flags"]
+__all__ = ["amx_outcome", "amx_traps", "check_amx", "check_memory", "check_processor", "check_system", "cpu_flags"]
 
 AMX_REMEDY = (
-    "set ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 in the environment before anything that uses PyTorch or oneDNN, "
-    "or have the virtual machine's host allow AMX"
+    "set ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 in the environment before anything that uses PyTorch, OpenVINO "
+    "or oneDNN, or have the virtual machine's host allow AMX; int8 in ONNX Runtime has no such setting: use fp32 there"
 )
 
 _INSTRUCTION_SETS = {
@@ -109,6 +109,11 @@ def amx_outcome(*, anyway: bool = False) -> Literal["ok", "denied", "trapped", "
         return "trapped"
     answer = done.stdout.strip()
     return "ok" if answer == "ok" else "denied" if answer == "denied" else "unknown"
+
+
+def amx_traps() -> bool:
+    """Whether AMX is announced here and ends the process that executes it."""
+    return "amx_tile" in cpu_flags() and amx_outcome() == "trapped"
 
 
 def check_amx() -> Check:

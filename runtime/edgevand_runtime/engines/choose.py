@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -153,6 +154,7 @@ def _proved(bundle: Bundle, engine: Engine) -> Engine:
     try:
         proof = proof_of(bundle, engine)
         if proof is None:
+            _refuse_trap(engine)
             _LOG.warning("first run of this bundle on %s in %s: proving it, once", engine.name, engine.precision)
             proof = prove(bundle, engine)
     except BaseException:
@@ -165,6 +167,22 @@ def _proved(bundle: Bundle, engine: Engine) -> Engine:
         f"expected {engine.name} to compute in {engine.precision} what PyTorch computed at export, but {proof.failed} "
         f"differ; see by how much with edgevand verify {bundle.path}, or take it all the same with --backend"
     )
+
+
+def _refuse_trap(engine: Engine) -> None:
+    """Refuse int8 where it would end the process: libraries use AMX for it, which some virtual machines only announce.
+
+    Raises:
+        UnavailableError: AMX traps here, and is not kept from the engine's library.
+    """
+    from edgevand_runtime.doctor.processor import amx_traps
+
+    kept_away = engine.name == "openvino:cpu" and "ONEDNN_MAX_CPU_ISA" in os.environ
+    if engine.precision == "int8" and engine.name.endswith(":cpu") and not kept_away and amx_traps():
+        raise UnavailableError(
+            "expected AMX, which this processor announces and int8 runs on, to work, found that it traps; run with "
+            "--precision fp32, or set ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 and run with --backend openvino"
+        )
 
 
 def _warn_unless_proved(bundle: Bundle, engine: Engine) -> None:

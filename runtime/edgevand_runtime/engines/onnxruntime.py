@@ -150,7 +150,8 @@ def _providers(
     Raises:
         UnavailableError: this ONNX Runtime has not the wanted one, or its GPU is not there.
     """
-    wanted, cpu = _provider_name(provider, device), (_CPU, {})
+    wanted = _provider_name(provider, device)
+    cpu: tuple[str, dict[str, str]] = (_CPU, {})
     if wanted not in ort.get_available_providers():
         package = "onnxruntime-openvino" if provider == "openvino" else "onnxruntime-gpu"
         raise UnavailableError(

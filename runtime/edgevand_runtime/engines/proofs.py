@@ -17,7 +17,7 @@ from pydantic import Field
 
 from edgevand.bundle import Precision
 from edgevand.errors import BadInputError, OutputError
-from edgevand.files import read_limited
+from edgevand.files import read_limited, sha256_file
 from edgevand.home import home
 from edgevand.records import Record, created_by, dump_record, make_record, parse_record
 from edgevand.staging import output_error, write_atomic
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from edgevand_runtime.engines import Engine
     from edgevand_runtime.verify import ParityReport
 
-__all__ = ["PROOF_SCHEMA", "Proof", "ProofCheck", "proof_of", "prove"]
+__all__ = ["PROOF_SCHEMA", "Proof", "ProofCheck", "kept_proofs", "proof_of", "prove"]
 
 PROOF_SCHEMA = "edgevand.proof/1"
 
@@ -80,14 +80,8 @@ def proof_of(bundle: Bundle, engine: Engine) -> Proof | None:
     if known is not None:
         return known
     path = _path(key)
-    try:
-        data = read_limited(path, _MAX_BYTES)
-        proof = parse_record(Proof, data, path, schema=PROOF_SCHEMA, remedy="it is made anew")
-    except BadInputError as error:
-        if path.exists():
-            _LOG.info("%s", error)
-        return None
-    if any(getattr(proof, name) != key[name] for name in _KEY):
+    proof = _read(path) if path.exists() else None
+    if proof is None or any(getattr(proof, name) != key[name] for name in _KEY):
         return None
     _of_this_process[_digest(key)] = proof
     return proof
@@ -116,6 +110,27 @@ def prove(bundle: Bundle, engine: Engine, report: ParityReport | None = None) ->
     except OutputError as error:
         _LOG.warning("the proof of %s lasts for this run only: %s", engine.name, error)
     return proof
+
+
+def kept_proofs(bundle: Path) -> list[Proof]:
+    """Every proof on the disk that this version of the program made of the bundle in a directory."""
+    try:
+        digest = f"sha256:{sha256_file(bundle / 'manifest.json')}"
+    except OSError:
+        return []
+    proofs = (_read(path) for path in sorted((home() / "proofs").glob("*.json")))
+    generator = created_by(PROOF_SCHEMA)["generator"]
+    return [proof for proof in proofs if proof and (proof.bundle, proof.generator) == (digest, generator)]
+
+
+def _read(path: Path) -> Proof | None:
+    """A proof from the disk; None where there is none, or a damaged one."""
+    try:
+        data = read_limited(path, _MAX_BYTES)
+        return parse_record(Proof, data, path, schema=PROOF_SCHEMA, remedy="it is made anew")
+    except BadInputError as error:
+        _LOG.info("%s", error)
+        return None
 
 
 def _write(path: Path, data: bytes) -> None:
