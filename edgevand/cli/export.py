@@ -24,8 +24,21 @@ __all__ = ["export"]
 
 def export(
     model: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="open_clip model name, or the path of an open_clip model config.")
-    ] = "ViT-L-14-336",
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="open_clip model name, or the path of an open_clip model config. Default: ViT-L-14-336.",
+        ),
+    ] = None,
+    for_: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="DEVICE",
+            help="Model, image size and precision for jetson-orin-nano, jetson-agx-orin, rtx, cpu or pi5; "
+            "what is given beside it goes before it.",
+        ),
+    ] = None,
     pretrained: Annotated[
         str | None,
         typer.Option(
@@ -59,9 +72,9 @@ def export(
         str | None, typer.Option(metavar="PACK|FILE", help="Prompt pack or prompts file; default: april-gan.")
     ] = None,
     precision: Annotated[
-        Literal["fp32", "fp16", "int8"],
-        typer.Option(help="Of a second graph beside the fp32 one, with proofs of its own; fp32: none."),
-    ] = "fp32",
+        Literal["fp32", "fp16", "int8"] | None,
+        typer.Option(help="Of a second graph beside the fp32 one, with proofs of its own; fp32 (default): none."),
+    ] = None,
     calibrate: Annotated[
         str | None,
         typer.Option(
@@ -95,10 +108,16 @@ def export(
     if text_only:
         document, sentence = _text(bundle, wanted, output, pretrained, prompts, quiet=quiet)
     else:
-        from edgevand_export.export import DEFAULT_OBJECT, ExportOptions
+        from edgevand_export.export import DEFAULT_MODEL, DEFAULT_OBJECT, ExportOptions
+        from edgevand_export.presets import find_preset
 
+        preset = find_preset(for_, precision=precision, calibrated=calibrate is not None)
+        if preset is not None:
+            image_size = image_size or (preset.image_size if model is None else None)  # another model has its own
+            model, precision = model or preset.model, precision or preset.precision
+            _reporter(quiet=quiet)(f"{model} in {precision} for {for_}, to be run with --backend {preset.backend}")
         options = ExportOptions(
-            model=model,
+            model=model or DEFAULT_MODEL,
             pretrained=pretrained,
             activation=activation,
             image_size=image_size,
@@ -106,7 +125,7 @@ def export(
             heads=heads,
             objects=wanted or (DEFAULT_OBJECT,),
             prompts=prompts or DEFAULT_PACK,
-            precision=precision,
+            precision=precision or "fp32",
             calibrate=calibrate,
             output=output,
         )
