@@ -16,7 +16,7 @@ from edgevand.bank import BANK_SCHEMA, Bank, BankRecord, write_bank
 from edgevand.errors import BadInputError
 from edgevand.records import created_by, dump_record, make_record
 from edgevand_runtime.calibration import promise
-from edgevand_runtime.contact_sheet import Cell, draw_contact_sheet
+from edgevand_runtime.contact_sheet import MOST_CELLS, Cell, draw_contact_sheet
 from edgevand_runtime.detector import roi_at_image_size
 from edgevand_runtime.features import calibrate_features, coreset_tensors, judge, measure_coreset
 
@@ -211,7 +211,7 @@ def _contact_sheet(
             f"{record['id']} · frame {record['frame']}, group {record['group']}",
             taken=True,
         )
-        for record in records
+        for record in records[:MOST_CELLS]  # decoding what is not drawn would take a megabyte and more a frame
     ]
     pictured = [refusal for refusal in refused if refusal.frame is not None]
     cells += [
@@ -220,7 +220,8 @@ def _contact_sheet(
         if refusal.frame is not None
     ]
     title = f"{len(records)} frames enrolled, {len(refused)} refused"
-    return draw_contact_sheet(title, cells, unseen=len(refused) - len(pictured))
+    unseen = len(records) + len(refused) - len(cells)
+    return draw_contact_sheet(title, cells, unseen)
 
 
 def thumbnail(image: NDArray[np.uint8]) -> bytes:

@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Cell", "draw_contact_sheet"]
+__all__ = ["MOST_CELLS", "Cell", "draw_contact_sheet"]
 
 _CELL, _PICTURE, _MARGIN = (264, 236), (240, 168), 12
 _TAKEN, _REFUSED, _PAPER, _INK = "#1a7f37", "#cf222e", "#ffffff", "#1f2328"
-_COLUMNS, _MOST = 5, 60
+_COLUMNS = 5
+MOST_CELLS = 60
+"""Frames on a sheet; of more only the number is told."""
 _LINE = 34
 """Characters of a caption line at 13 px."""
 
@@ -43,7 +45,7 @@ def draw_contact_sheet(title: str, cells: Sequence[Cell], unseen: int = 0) -> by
     Returns:
         JPEG bytes.
     """
-    shown = list(cells)[:_MOST]
+    shown = list(cells)[:MOST_CELLS]
     columns = min(_COLUMNS, max(1, len(shown)))
     rows = -(-len(shown) // columns)
     head = 48
