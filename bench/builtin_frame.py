@@ -3,7 +3,7 @@
 Draws a video of the conveyor, enrols frames of it, pins the process to ``--cores`` cores (before anything counts
 them), and scores the video: read and decoded, resized, encoded, searched, judged, written as a line of JSON.
 
-    python bench/builtin_frame.py [--cores 1] [--shots 8] [--augment rotate|none] [--backend onnxruntime]
+    python bench/builtin_frame.py [--cores 1] [--shots 8] [--augment rotate|none] [--bank-memory MB]
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command line does
 import cv2
 import numpy as np
 
+from edgevand.bank import BANK_MEMORY
 from edgevand.bundle import Bundle
 from edgevand.home import builtin_bundle
 from edgevand_runtime.benchmark.work import count_operations, matrix_peak
@@ -58,6 +59,7 @@ def main() -> None:
     parser.add_argument("--augment", default="rotate")
     parser.add_argument("--backend", default="onnxruntime")
     parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--bank-memory", type=float, default=BANK_MEMORY, help="MB; less makes a coreset")
     parser.add_argument("--bundle", type=Path, default=builtin_bundle())
     given = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
@@ -71,7 +73,7 @@ def main() -> None:
         draw_video(folder / "good.mp4", frames=80, defects=0.0)
         draw_video(folder / "belt.mp4", frames=FRAMES, defects=0.1)
         with open_source(folder / "good.mp4") as source:
-            options = EnrolOptions(shots=given.shots, interval=0.0, augment=poses)
+            options = EnrolOptions(shots=given.shots, interval=0.0, augment=poses, memory_mb=given.bank_memory)
             bank = enroll(source, bundle, engine, folder / "bank", options).bank
         thumbnails = [load_image(path) for path in sorted((bank.path / "frames").glob("*.jpg"))]
         health = CameraHealth(thumbnails, SIZE)
@@ -111,7 +113,8 @@ def report(
     """Print medians and 95th percentiles."""
     rows = sum(int(np.prod(bank.features[name].shape[:3])) for name in bank.features if name.startswith("tokens_"))
     print(f"{given.backend} {given.precision}, {threads} threads, {given.shots} frames, poses {given.augment}")
-    print(f"{rows} rows in the bank; encoder at the matrix-product peak {encode_ideal * 1000:.1f} ms")
+    memory = f", searched in {given.bank_memory:g} MB" if given.bank_memory != BANK_MEMORY else ""
+    print(f"{rows} rows in the bank{memory}; encoder at the matrix-product peak {encode_ideal * 1000:.1f} ms")
     for name, seconds in steps.items():
         median, p95 = statistics.median(seconds) * 1000, float(np.percentile(seconds, 95)) * 1000
         print(f"{name:<12}{median:8.2f} ms   p95 {p95:7.2f} ms")
