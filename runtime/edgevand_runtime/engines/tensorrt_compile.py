@@ -8,6 +8,7 @@ end ``{"done": true}`` or ``{"error", "memory", "graph"}``.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -15,6 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgevand.errors import OutputError
+from edgevand.staging import write_atomic
 from edgevand_runtime.engines.tensorrt_library import load_library, make_logger, requested_bytes
 
 if TYPE_CHECKING:
@@ -153,9 +156,9 @@ def _store_timings(config: Any, cache: Path | None) -> None:  # noqa: ANN401
     measured = None if cache is None else config.get_timing_cache()
     if cache is None or measured is None:
         return
-    from edgevand.staging import write_atomic
-
-    write_atomic(cache, bytes(memoryview(measured.serialize())))
+    with contextlib.suppress(OutputError, OSError):  # without them the next build measures again, and nothing else
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(cache, bytes(memoryview(measured.serialize())))
 
 
 def _last(said: Sequence[str]) -> str:
