@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
+from edgevand.cli import main
 from edgevand_runtime.budget import budget_lines
+from tests.tiny import enrol_tiny, write_parts, write_tiny_bundle
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 STAGES = {"decode": (4.0, 6.0), "encode": (20.0, 30.0), "search": (11.0, 12.0)}
 
@@ -35,3 +42,17 @@ def test_without_an_interval_there_is_no_share_and_no_verdict() -> None:
     lines = budget_lines(STAGES, None)
     assert "%" not in "".join(lines)
     assert lines[-1] == "the encoder takes 20.0 ms a frame, all other steps beside it 15.0 ms"
+
+
+def test_monitor_tells_it_with_v(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = write_tiny_bundle(tmp_path / "bundle")
+    bank = enrol_tiny(bundle, tmp_path / "bank")
+    write_parts(tmp_path / "parts", "....")
+    where = ["--bundle", str(bundle.path), "--bank", str(bank.path), "--source", str(tmp_path / "parts")]
+    options = ["--backend", "onnxruntime", "--no-tui", "--events", str(tmp_path / "events"), "-v", "--threads", "1"]
+    assert main(["monitor", *where, *options]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    first = lines.index(f"{'step':<12}{'median':>9}{'p95':>9} ms")
+    steps = [line.split()[0] for line in lines[first + 1 : first + 8]]
+    assert steps == ["decode", "preprocess", "encode", "search", "judge", "health", "sinks"]
+    assert lines[first + 8].startswith("the encoder takes")
