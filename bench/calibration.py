@@ -233,7 +233,13 @@ class LookedUp(MemoryBank):
             table[np.ix_(rows, self._enrolled)].min(axis=1) for table, rows in zip(self._tables, queries, strict=True)
         ]
 
-    def leave_out(self, groups: Sequence[int]) -> list[NDArray[np.float32]]:
+    def leave_out(
+        self,
+        groups: Sequence[int],
+        frames: Sequence[int] | None = None,  # noqa: ARG002 - of the class that it stands in for, like the next
+        *,
+        every_row: bool = False,  # noqa: ARG002
+    ) -> list[NDArray[np.float32]]:
         """Distances of every frame of the bank to the others."""
         keep = [self._enrolled[np.asarray(groups) != group] for group in groups]
         return [

@@ -144,10 +144,8 @@ def check_coreset(file: TensorFile, features: Mapping[str, NDArray[Any]], record
         raise FormatError(msg)
     for index, shape, count, total in zip(stages, every, told.rows, all_rows, strict=True):
         rows, places = file.tensors[f"rows_{index}"], file.tensors[f"places_{index}"]
-        if (rows.shape, rows.dtype) != ((count, shape[-1]), np.float16) or (places.shape, places.dtype) != (
-            (count,),
-            np.int64,
-        ):
+        shapes = rows.shape == (count, shape[-1]) and places.shape == (count,)
+        if not shapes or rows.dtype != np.float16 or places.dtype != np.int64:
             found = f"{list(rows.shape)} {rows.dtype} at {list(places.shape)} {places.dtype}"
             wanted = f"{count} rows of {shape[-1]} in half precision of stage {index}"
             msg = f"{path}: expected {wanted}, found {found}; {_REMEDY}"

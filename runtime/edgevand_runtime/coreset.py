@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    Tokens = Sequence[NDArray[Any]] | NDArray[Any]
+    """Of one stage: (1 + A, P, C) unit vectors for each of F frames, float16 or float32."""
+
 __all__ = ["Cover", "covering_radius", "farthest", "make_cover", "project", "rows_at"]
 
 _DIMENSIONS = 128
@@ -85,7 +88,7 @@ class Cover:
         return kept, orphans[np.asarray(grown.chosen, np.int64)]
 
 
-def project(frames: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+def project(frames: Tokens) -> NDArray[np.float32]:
     """Every row of one stage, in as few dimensions as tell the rows apart.
 
     Args:
@@ -197,10 +200,10 @@ class _Choice:
         self.owner[block][nearer] = best[nearer] + self._centres
 
 
-def rows_at(frames: Sequence[NDArray[Any]], places: NDArray[np.int64], dtype: type = np.float32) -> NDArray[Any]:
+def rows_at(frames: Tokens, places: NDArray[np.int64], dtype: type = np.float32) -> NDArray[Any]:
     """Rows of one stage by their places among all of them, (K, C); each frame is read once."""
     copies, patches, width = frames[0].shape
-    rows = np.empty((len(places), width), dtype)
+    rows: NDArray[Any] = np.empty((len(places), width), dtype)
     numbers, inside = np.divmod(places, copies * patches)
     for number in np.unique(numbers):
         of_frame = numbers == number
@@ -208,7 +211,7 @@ def rows_at(frames: Sequence[NDArray[Any]], places: NDArray[np.int64], dtype: ty
     return rows
 
 
-def covering_radius(frames: Sequence[NDArray[Any]], rows: NDArray[Any], cover: Cover) -> float:
+def covering_radius(frames: Tokens, rows: NDArray[Any], cover: Cover) -> float:
     """Largest 1 - cosine of any row of a stage to the chosen one nearest to it, in [0, 2].
 
     The chosen one that is nearest in the projection gives an upper limit for each row. The nearest one of all is
@@ -231,9 +234,7 @@ def covering_radius(frames: Sequence[NDArray[Any]], rows: NDArray[Any], cover: C
     return largest
 
 
-def _distances_to_owner(
-    frames: Sequence[NDArray[Any]], rows: NDArray[Any], cover: Cover
-) -> Iterator[NDArray[np.float32]]:
+def _distances_to_owner(frames: Tokens, rows: NDArray[Any], cover: Cover) -> Iterator[NDArray[np.float32]]:
     """1 - cosine of each row to its owner, frame by frame; 0 for rows of zeros."""
     start = 0
     for frame in frames:

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Tokens = Sequence[NDArray[Any]] | NDArray[Any]
-    """Of one stage: (1 + A, P, C) unit vectors for each of F frames, float16 or float32."""
+    from edgevand_runtime.coreset import Tokens
 
 __all__ = ["MEGABYTE", "Held", "MemoryBank", "NearestPatch"]
 

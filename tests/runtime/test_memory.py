@@ -85,7 +85,7 @@ def test_a_bank_grown_from_a_smaller_one_finds_the_same_and_searches_only_the_fu
     tokens: list[NDArray[np.float32]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searched: list[int] = []
-    plain = memory_module.largest_cosine
+    plain = nearest_module.largest_cosine
 
     def counted(rows: NDArray[np.float32], bank: NDArray[np.float32]) -> NDArray[np.float32]:
         searched.append(len(bank))
@@ -113,7 +113,8 @@ def test_a_bank_grown_from_a_smaller_one_finds_the_same_and_searches_only_the_fu
 def scene(width: int, patches: int, seed: int) -> NDArray[np.float32]:
     """Frames of one scene (F, 1 + A, P, C): each place has a direction of its own, about which frames vary."""
     rows = unit((1, 1, patches, width), seed) + 0.3 * unit((8, COPIES, patches, width), seed + 100)
-    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=-1, keepdims=True)
+    return rows.astype(np.float32)
 
 
 @pytest.fixture
@@ -177,6 +178,7 @@ def test_a_coreset_names_frame_copy_and_place_among_all_rows(frames: list[NDArra
     bank = MemoryBank(frames, limit=megabytes(frames, 2) / 3)
     assert bank.coreset is not None
     for stage, (tokens, held) in enumerate(zip(frames, bank.coreset, strict=True)):
+        assert held.places is not None
         for place in held.places[::5]:
             frame, copy, patch = np.unravel_index(place, tokens.shape[:3])
             found = bank.nearest(stage, tokens[frame, copy, patch])
