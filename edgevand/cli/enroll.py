@@ -18,7 +18,6 @@ from edgevand.cli.options import (
     JsonFlag,
     ObjectOption,
     OutputOption,
-    PrecisionOption,
     QuietFlag,
     SourceOption,
     TextOption,
@@ -74,7 +73,12 @@ def enroll(
     output: OutputOption = None,
     device: DeviceOption = "auto",
     backend: BackendOption = "auto",
-    precision: PrecisionOption = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(
+            metavar="PRECISION", help="auto (the fastest that passes the gate on these frames), fp32, fp16 or int8."
+        ),
+    ] = "auto",
     json: JsonFlag = False,
     verbose: VerboseFlag = 0,
     quiet: QuietFlag = False,
