@@ -64,10 +64,11 @@ __all__ = [
 ]
 
 BANK_SCHEMA = "edgevand.bank/1"
-BANK_MEMORY = 64.0
+BANK_MEMORY = 48.0
 """MB (2^20 bytes) that the searched rows of a bank take at most, all stages together, unless told otherwise.
 
-In half precision that is every patch of five frames of ViT-L-14-336 at 518 pixels (docs/enrolment.md).
+In half precision that is every patch of four frames of ViT-L-14-336 at 518 pixels, and an eighth more rows than that
+where more frames are enrolled: the search costs an eighth more than that of four frames, however many there are.
 """
 KEPT_VERSIONS = 8
 """Former versions that are kept; the oldest go first."""

@@ -62,7 +62,7 @@ def enroll(
     augment: AugmentOption = None,
     bank_memory: Annotated[
         float | None,
-        typer.Option(metavar="MB", help="Most that the searched patches take in memory (default 64)."),
+        typer.Option(metavar="MB", help="Most that the searched patches take in memory (default 48)."),
     ] = None,
     append: Annotated[bool, typer.Option("--append", help="Add frames to a bank that is there.")] = False,
     remove: Annotated[

@@ -81,6 +81,8 @@ class Cover:
             Which of ``chosen`` stay, (M,), and the positions of the points chosen in addition.
         """
         kept = ~left_out[self.chosen]
+        if kept.all():
+            return kept, np.empty(0, np.int64)
         orphans = np.flatnonzero(~left_out & ~kept[self.owner])
         grown = _Choice(self.points[orphans])
         grown.add(self.points[self.chosen[kept]])
@@ -112,7 +114,7 @@ def make_cover(points: NDArray[np.float32], chosen: int | NDArray[np.int64]) -> 
 
     Args:
         points: (N, D) float32.
-        chosen: how many to choose, at least 1, or the positions of the chosen ones.
+        chosen: how many to choose, at least 1, or the positions of the chosen ones, at least one, rising.
     """
     choice = _Choice(points)
     if isinstance(chosen, int):

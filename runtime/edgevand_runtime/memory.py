@@ -7,6 +7,7 @@ and of a bank that is larger still a coreset (coreset.py), while the frames' own
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,13 @@ __all__ = ["MEGABYTE", "Held", "MemoryBank", "NearestPatch"]
 
 MEGABYTE = 1 << 20
 """Bytes of the MB that limits are given in."""
+
+_PAIRS = 4 * 10**9
+"""Pairs of a row and a chosen one that a choice may look at: some ten seconds a stage on two cores.
+
+It grows with the square of the frames enrolled; beyond this the frames are cut into runs, each with a coreset of its
+own. Together these are a coreset of the whole, for a row that has a chosen one near in its run has one near.
+"""
 
 
 class NearestPatch(NamedTuple):
@@ -81,7 +89,7 @@ class MemoryBank:
             UsageError: the limit has no room for one row of each stage.
         """
         self._tokens = tokens
-        self._covers: dict[int, Cover] = {}
+        self._covers: dict[int, list[tuple[slice, Cover]]] = {}
         self.held = list(held) if held is not None else self._within(limit)
         self._smaller = smaller
         self._is_shared = False
@@ -105,11 +113,16 @@ class MemoryBank:
         return [len(stage) * stage[0].shape[0] * stage[0].shape[1] for stage in self._tokens]
 
     def radius(self) -> list[float]:
-        """Covering radius of each stage's coreset: the largest 1 - cosine of any row to the nearest searched one."""
-        return [
-            0.0 if held.places is None else covering_radius(self._tokens[stage], held.rows, self._cover(stage))
-            for stage, held in enumerate(self.held)
-        ]
+        """Covering radius of each stage's coreset: no row is farther than this (1 - cosine) from a searched one."""
+        found = []
+        for stage, held in enumerate(self.held):
+            start, largest = 0, 0.0
+            for run, cover in [] if held.places is None else self._cover(stage):
+                rows = held.rows[start : start + len(cover.chosen)]
+                start += len(rows)
+                largest = max(largest, covering_radius(self._tokens[stage][run], rows, cover))
+            found.append(largest)
+        return found
 
     def distances(self, queries: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """Distance of every patch to the nearest enrolled one.
@@ -189,14 +202,32 @@ class MemoryBank:
 
     def _choose(self, stage: int, count: int) -> Held:
         tokens = self._tokens[stage]
-        cover = self._covers[stage] = make_cover(project(tokens), count)
-        return Held(rows_at(tokens, cover.chosen, np.float16), cover.chosen)
+        self._covers[stage] = []
+        for run in self._runs(stage, count):
+            wanted = count * run.stop // self.frames - count * run.start // self.frames
+            self._covers[stage].append((run, make_cover(project(tokens[run]), max(1, wanted))))
+        per = self.rows[stage] // self.frames
+        places = np.concatenate([run.start * per + cover.chosen for run, cover in self._covers[stage]])
+        return Held(rows_at(tokens, places, np.float16), places)
 
-    def _cover(self, stage: int) -> Cover:
+    def _runs(self, stage: int, count: int) -> list[slice]:
+        """Runs of frames that have a coreset each: one, unless choosing ``count`` of all rows would take too long."""
+        number = min(self.frames, count, -(-self.rows[stage] * count // _PAIRS))
+        ends = np.linspace(0, self.frames, number + 1).round().astype(int).tolist()
+        return [slice(*pair) for pair in pairwise(ends)]
+
+    def _cover(self, stage: int) -> list[tuple[slice, Cover]]:
         """Which searched row stands for each; known from the choice, or found out for a coreset made before."""
         places = self.held[stage].places
         if stage not in self._covers and places is not None:
-            self._covers[stage] = make_cover(project(self._tokens[stage]), places)
+            tokens, per = self._tokens[stage], self.rows[stage] // self.frames
+            runs = self._runs(stage, len(places))
+            chosen = [places[(places >= run.start * per) & (places < run.stop * per)] - run.start * per for run in runs]
+            if not all(map(len, chosen)):  # it was made of other runs
+                runs, chosen = [slice(0, self.frames)], [places]
+            self._covers[stage] = [
+                (run, make_cover(project(tokens[run]), inside)) for run, inside in zip(runs, chosen, strict=True)
+            ]
         return self._covers[stage]
 
     def _left_out_of_rows(self, stage: int, labels: NDArray[np.int_], wanted: NDArray[np.int_]) -> NDArray[np.float32]:
@@ -215,12 +246,17 @@ class MemoryBank:
         self, stage: int, labels: NDArray[np.int_], wanted: NDArray[np.int_]
     ) -> NDArray[np.float32]:
         """Each wanted frame against the coreset of the frames of other groups."""
-        tokens, held, cover = self._tokens[stage], self.held[stage], self._cover(stage)
+        tokens, held = self._tokens[stage], self.held[stage]
         nearest = np.full((len(wanted), tokens[0].shape[1]), -1.0, np.float32)
         per = tokens[0].shape[0] * tokens[0].shape[1]
         for label in np.unique(labels[wanted]):
-            kept, added = cover.without(np.repeat(labels == label, per))
-            rows = np.concatenate([held.rows[kept], rows_at(tokens, added, np.float16)])
+            kept, added = [], []
+            for run, cover in self._cover(stage):
+                stays, instead = cover.without(np.repeat(labels[run] == label, per))
+                kept.append(stays)
+                added.append(instead + run.start * per)
+            rows = held.rows[np.concatenate(kept)]
+            rows = np.concatenate([rows, rows_at(tokens, np.concatenate(added), np.float16)])
             for position in np.flatnonzero(labels[wanted] == label):
                 nearest[position] = largest_cosine(tokens[wanted[position]][0], rows)
         return 1.0 - nearest

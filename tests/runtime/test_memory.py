@@ -236,6 +236,36 @@ def test_frames_of_one_group_are_left_out_of_a_coreset_together(frames: list[NDA
         np.testing.assert_array_equal(left, 2.0)
 
 
+def test_runs_of_frames_have_a_coreset_each_where_one_of_all_would_take_too_long(
+    frames: list[NDArray[np.float32]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Together they take the memory of one, cover every row, and leave a frame out as well."""
+    limit = megabytes(frames, 2) / 3
+    whole = MemoryBank(frames, limit=limit)
+    monkeypatch.setattr(memory_module, "_PAIRS", 40_000)
+    bank = MemoryBank(frames, limit=limit)
+    assert bank.coreset is not None
+    assert whole.coreset is not None
+    for stage, one, of_whole, radius in zip(frames, bank.coreset, whole.coreset, bank.radius(), strict=True):
+        assert len(one.rows) == len(of_whole.rows)
+        assert one.places is not None
+        assert (np.diff(one.places) > 0).all()
+        rows = stage.reshape(-1, stage.shape[-1])
+        np.testing.assert_allclose(one.rows, rows[one.places], atol=1e-3)
+        nearest = (rows.astype(np.float64) @ rows[one.places].T).max(axis=1)
+        assert (1 - nearest).max() - 1e-3 <= radius < 1
+    assert bank.coreset[0].places is not None
+    by_frame = np.bincount(bank.coreset[0].places // (COPIES * 36), minlength=8)  # runs of 3, 2 and 3 frames
+    assert np.add.reduceat(by_frame, [0, 3, 5]).tolist() == [72, 48, 72]
+    for left, exact, farther in zip(
+        bank.leave_out(range(8)), bank.leave_out(range(8), every_row=True), bank.radius(), strict=True
+    ):
+        assert (left >= exact - 1e-3).all()
+        assert (left <= np.vectorize(farthest)(exact, farther) + 5e-2).all()
+    read = MemoryBank(frames, held=bank.coreset)
+    np.testing.assert_allclose(read.radius(), bank.radius(), atol=1e-6)
+
+
 def test_a_limit_without_room_for_a_row_of_each_stage_is_refused(frames: list[NDArray[np.float32]]) -> None:
     with pytest.raises(UsageError, match=r"expected the bank's memory to hold a patch of each stage, .* MB at least"):
         MemoryBank(frames, limit=16 / (1 << 20))
