@@ -154,6 +154,27 @@ def test_tensorrts_provider_has_a_name_of_its_own_and_cuda_behind_it(session: ty
     assert (options["trt_fp16_enable"], options["trt_int8_enable"]) == ("0", "0")
 
 
+@pytest.mark.parametrize(
+    ("device", "threads", "options"),
+    [
+        ("cpu", 2, {"device_type": "CPU", "precision": "FP32", "num_of_threads": "2"}),
+        ("gpu:1", None, {"device_type": "GPU.1", "precision": "FP32"}),
+    ],
+)
+def test_openvinos_provider_is_told_device_threads_and_that_float32_stays_float32(
+    device: str,
+    threads: int | None,
+    options: dict[str, str],
+    session: type[Session],
+    bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["OpenVINOExecutionProvider", "CPUExecutionProvider"])
+    engine = open_engine(bundle, backend="onnxruntime-openvino", device=device, threads=threads)
+    assert engine.name == f"onnxruntime-openvino:{device}"
+    assert session.asked[0] == ("OpenVINOExecutionProvider", options)
+
+
 class Library:
     """libcuda with one GPU, as the driver interface describes its functions."""
 

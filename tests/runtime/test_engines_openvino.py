@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,6 +57,15 @@ def test_results_stay_what_they_were_when_the_engine_runs_again(bundle: Bundle) 
     kept = first.embedding.copy()
     engine.run(np.zeros_like(pictures(bundle)[:1]), bundle.golden()["text"])
     np.testing.assert_array_equal(first.embedding, kept)
+
+
+def test_several_threads_may_share_an_engine(bundle: Bundle) -> None:
+    engine = open_engine(bundle, backend="openvino", threads=1)
+    text = bundle.golden()["text"]
+    with ThreadPoolExecutor(4) as pool:
+        runs = [pool.submit(engine.run, pictures(bundle), text) for _ in range(40)]
+    for run in runs:
+        np.testing.assert_allclose(run.result().embedding, bundle.golden()["embedding"], atol=1e-5)
 
 
 def test_it_computes_in_float32_with_the_threads_that_were_asked_for(bundle: Bundle) -> None:

@@ -42,9 +42,12 @@ def device_name(engine: str) -> str:
         major, minor = device.capability
         return f"{device.name} (sm_{major}{minor}, driver for CUDA {driver.cuda[0]}.{driver.cuda[1]})"
     if family == "gpu":
-        import openvino
+        try:
+            import openvino
 
-        return str(openvino.Core().get_property(f"GPU.{index}", "FULL_DEVICE_NAME"))
+            return str(openvino.Core().get_property(f"GPU.{index}", "FULL_DEVICE_NAME"))
+        except (ImportError, RuntimeError):  # ONNX Runtime's provider brings a library of its own
+            return "unknown GPU"
     return processor_name()
 
 

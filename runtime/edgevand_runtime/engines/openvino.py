@@ -7,6 +7,7 @@ QuantizeLinear and DequantizeLinear stay int8, and what lies between them is flo
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 from edgevand.errors import FormatError, MissingDependencyError, UnavailableError
@@ -85,10 +86,12 @@ class OpenVinoEngine:
         self._ports = Ports.of(manifest, inputs, outputs)
         self._outputs = {name: outputs[name] for name in self._ports.outputs}
         self._request = compiled.create_infer_request()
+        self._lock = threading.Lock()
 
     def run(self, images: NDArray[np.float32], text: NDArray[np.float32] | None) -> EncoderOutput:
         """Encode (N, 3, H, W) float32 images; see ``Engine.run``."""
-        found = self._request.infer(self._ports.feed(images, text), share_inputs=True)
+        with self._lock:  # a request that is busy refuses a second caller
+            found = self._request.infer(self._ports.feed(images, text), share_inputs=True)
         return self._ports.output({name: found[port] for name, port in self._outputs.items()})
 
     def close(self) -> None:
