@@ -6,8 +6,8 @@ pairs stays float32: the first and the last products of every path (patch embedd
 with the text, LayerNormalization, Softmax, attention's two products of activations, the residual stream.
 
 Weights are symmetric, one scale for each output channel, of 7 bits: processors without VNNI add two 8-bit products in
-16 bits, which 8-bit weights overflow. Activations have one scale for each tensor and no zero point, which TensorRT
-asks for; only tensors that are never negative (behind a ReLU, in convolutional towers) get one, and all 8 bits.
+16 bits, which 8-bit weights overflow. Activations have one scale for each tensor, 8 bits, and no zero point either:
+TensorRT takes no other.
 """
 
 from __future__ import annotations
@@ -145,12 +145,12 @@ def _quantise_weight(graph: Any, node: Any) -> None:  # noqa: ANN401
 
 def _quantise_activation(graph: Any, value: Any, seen: Histogram) -> None:  # noqa: ANN401
     """Send a value through int8 and back on its way to everything that uses it."""
-    scale, zero = seen.scale()
+    scale = seen.scale()
     shared = None
     for number, (user, index) in enumerate(list(value.uses())):
         name = f"{value.name}.{number}"
         if shared is None or user.op_type == "MatMul":
-            constants = [_constant(graph, f"{name}.scale", scale), _constant(graph, f"{name}.zero", np.int8(zero))]
+            constants = [_constant(graph, f"{name}.scale", scale), _constant(graph, f"{name}.zero", np.int8(0))]
             shared = ir.node("QuantizeLinear", [value, *constants])
             _describe(shared.outputs[0], f"{name}.int8", ir.DataType.INT8, value.shape)
             graph.insert_before(user, [shared])

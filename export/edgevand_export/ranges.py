@@ -19,45 +19,36 @@ if TYPE_CHECKING:
 __all__ = ["BINS", "Histogram", "find_peaks", "find_ranges"]
 
 BINS = 2048
+STEPS = 127
 NEAREST = 0.2
 """Smallest share of the largest magnitude at which clipping is tried."""
 
 
 class Histogram:
-    """Counts of the values of one tensor between 0 and its peak, by magnitude.
+    """Counts of the magnitudes of one tensor's values.
 
     Attributes:
-        low: smallest value seen.
-        high: largest.
-        counts: (BINS,) of magnitudes from 0 to the larger of |low| and |high|.
+        peak: largest magnitude.
+        counts: (BINS,) from 0 to the peak.
     """
 
-    def __init__(self, low: float, high: float) -> None:
-        """Start empty, for values between low and high."""
-        self.low, self.high = low, high
+    def __init__(self, peak: float) -> None:
+        """Start empty."""
+        self.peak = max(peak, 1e-6)
         self.counts = np.zeros(BINS, np.int64)
-
-    @property
-    def peak(self) -> float:
-        """Largest magnitude."""
-        return max(abs(self.low), abs(self.high), 1e-6)
 
     def add(self, values: NDArray[np.float32]) -> None:
         """Count the values of an array."""
         self.counts += np.histogram(np.abs(values), BINS, (0, self.peak * (1 + 1e-6)))[0]
 
-    def scale(self) -> tuple[np.float32, int]:
-        """Scale and zero point in int8 with the least mean squared error, of rounding and clipping together.
-
-        A tensor that is never negative uses all 256 steps (zero point -128), any other 127 to either side.
-        """
-        steps, zero = (255, -128) if self.low >= 0 else (127, 0)
+    def scale(self) -> np.float32:
+        """Scale in int8, 127 steps to either side, with the least mean squared error of rounding and clipping."""
         middles = (np.arange(BINS) + 0.5) * self.peak / BINS
         limits = np.linspace(NEAREST, 1, 81) * self.peak
-        rounding = (limits / steps) ** 2 / 12 * self.counts.sum()
+        rounding = (limits / STEPS) ** 2 / 12 * self.counts.sum()
         clipping = [float((self.counts * np.maximum(middles - limit, 0) ** 2).sum()) for limit in limits]
         best = float(limits[np.argmin(rounding + clipping)])
-        return np.float32(best / steps), zero
+        return np.float32(best / STEPS)
 
 
 def find_peaks(model: Any, axes: Mapping[Any, int], feeds: Sequence[Feed]) -> dict[Any, NDArray[np.float32]]:  # noqa: ANN401
@@ -80,15 +71,14 @@ def find_peaks(model: Any, axes: Mapping[Any, int], feeds: Sequence[Feed]) -> di
 
 
 def find_ranges(model: Any, values: Sequence[Any], feeds: Sequence[Feed]) -> dict[Any, Histogram]:  # noqa: ANN401
-    """Histogram of each value: its range in a first pass, the counts in a second."""
-    ranges: dict[Any, tuple[float, float]] = {}
+    """Histogram of each value: its peak in a first pass, the counts in a second."""
+    peaks = dict.fromkeys(values, 0.0)
 
-    def bounds(value: Any, array: NDArray[np.float32]) -> None:  # noqa: ANN401
-        low, high = ranges.get(value, (np.inf, -np.inf))
-        ranges[value] = min(low, float(array.min())), max(high, float(array.max()))
+    def reach(value: Any, array: NDArray[np.float32]) -> None:  # noqa: ANN401
+        peaks[value] = max(peaks[value], float(np.abs(array).max()))
 
-    _observe(model, values, feeds, bounds)
-    histograms = {value: Histogram(*ranges[value]) for value in values}
+    _observe(model, values, feeds, reach)
+    histograms = {value: Histogram(peak) for value, peak in peaks.items()}
     _observe(model, values, feeds, lambda value, array: histograms[value].add(array))
     return histograms
 
