@@ -233,13 +233,13 @@ class MemoryBank:
     def _left_out_of_rows(self, stage: int, labels: NDArray[np.int_], wanted: NDArray[np.int_]) -> NDArray[np.float32]:
         """Each wanted frame against every row of the frames of other groups; each frame is read once."""
         tokens = self._tokens[stage]
-        queries = [tokens[i][0].astype(np.float32, copy=False) for i in wanted]
-        nearest = np.full((len(wanted), len(queries[0])), -1.0, np.float32)
+        queries = np.stack([tokens[i][0] for i in wanted]).astype(np.float32, copy=False)
+        nearest = np.full(queries.shape[:2], -1.0, np.float32)
         for label, frame in zip(labels, tokens, strict=True):
+            asked = labels[wanted] != label
             rows = frame.reshape(-1, frame.shape[-1]).astype(np.float32, copy=False)
-            for i, query, best in zip(wanted, queries, nearest, strict=True):
-                if labels[i] != label:
-                    np.maximum(best, largest_cosine(query, rows), out=best)
+            cosine = largest_cosine(queries[asked].reshape(-1, rows.shape[1]), rows)
+            nearest[asked] = np.maximum(nearest[asked], cosine.reshape(-1, queries.shape[1]))
         return 1.0 - nearest
 
     def _left_out_of_coreset(
