@@ -140,9 +140,28 @@ def _bundle_rows(document: dict[str, Any]) -> dict[str, str]:
         "graph": f"ONNX opset {graph['opset']}, {graph['precision']}, {document['bytes'] / 1e6:.1f} MB in all",
         "parity": f"{parity['reference']} against {parity['engine']}: "
         + ("no output" if worst is None else f"largest difference {worst['max_abs']:.1e} ({worst['output']})"),
+        **{f"variant {each['graph']['precision']}": _variant(each) for each in manifest["variants"]},
         "made": f"{manifest['created']} by {manifest['generator']}",
         "hash": document["hash"],
     }
+
+
+def _variant(variant: dict[str, Any]) -> str:
+    """Certificate and gate of the graph in another precision."""
+    parity, gate = variant["parity"], variant["gate"]
+    worst = min((output["cosine"] for output in parity["outputs"]), default=1.0)
+    certificate = f"map differs by at most {parity['map_max_abs']:.1e}, outputs' cosine at least {worst:.5f}"
+    return f"{parity['engine']}: {certificate}\n{_gate(gate)}"
+
+
+def _gate(gate: dict[str, Any]) -> str:
+    """What a gate found."""
+    verdict = "passed" if gate["passed"] else "not passed"
+    return (
+        f"gate on {gate['frames']} frames ({gate['engine']}) {verdict}: scores moved by at most {gate['moved']:.2f} "
+        f"deviations (limit {gate['moved_limit']:g}), {gate['ranking']:.1%} of the order kept "
+        f"(limit {gate['ranking_limit']:.0%})"
+    )
 
 
 def _bank_rows(document: dict[str, Any]) -> dict[str, str]:
@@ -160,6 +179,9 @@ def _bank_rows(document: dict[str, Any]) -> dict[str, str]:
         "patches searched": _searched(record),
         "threshold": "none" if limit is None else f"{limit['threshold']:.4g} on the raw score ({calibration['kind']})",
         "promise": document["promise"],
+        "precision": "\n".join(
+            [record["precision"], *(f"{each['precision']}: {_gate(each)}" for each in record["gates"])]
+        ),
         "version": str(record["version"]),
         "made": f"{record['created']} by {record['generator']}, {document['bytes'] / 1e6:.1f} MB",
         "bundle": record["bundle"],
