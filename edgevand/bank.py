@@ -153,8 +153,8 @@ class Bank:
         path: its directory.
         record: its ``bank.json``.
         hash: ``sha256:`` and the hex digest of the bytes of ``bank.json``, which names every other file by its hash.
-        features: read-only tensors of ``features.safetensors`` (see the top of this module); beside a coreset they
-            stay on the disk and are read as they are looked at.
+        features: read-only tensors of ``features.safetensors`` (see the top of this module); where the file is larger
+            than the bank's memory they stay on the disk and are read as they are looked at.
         coreset: read-only tensors of ``coreset.safetensors``; None where every row is searched.
     """
 
@@ -212,7 +212,8 @@ class Bank:
             raise FormatError(msg)
         check_tree(path, record.files, RECORD, verify=False)  # sizes and names, before anything large is read
         file = path / "features.safetensors"
-        features, _, sha256 = (read_tensor_file if record.coreset is None else map_tensor_file)(file)
+        large = record.files[file.name].size > record.memory_mb * (1 << 20)
+        features, _, sha256 = (map_tensor_file if large else read_tensor_file)(file)
         known = {file.name: sha256}
         coreset = None
         if record.coreset is not None:

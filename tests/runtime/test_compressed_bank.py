@@ -173,12 +173,18 @@ def test_an_explanation_names_frame_and_patch_of_a_compressed_bank(bank: Bank, b
     assert found.distance == pytest.approx(1 - float(named @ query), abs=1e-3)
 
 
-def test_a_large_bank_is_opened_without_reading_its_features_into_memory(bank: Bank) -> None:
-    """They are views of the mapped file; those of a bank that is searched whole are memory of their own."""
-    base: Any = bank.features["tokens_1"]
-    while isinstance(base, np.ndarray):
-        base = base.base
-    assert isinstance(base.obj, mmap.mmap)
+def test_features_that_are_larger_than_the_banks_memory_stay_on_the_disk(
+    folder: Path, bank: Bank, bundle: Bundle
+) -> None:
+    """Six frames take 18 kB in single precision, and 9 kB in half, which a bank of 10 kB searches whole."""
+    half = enrolled(bundle, folder / "six", bank.path.parent / "half", limit=10 / 1024)
+    whole = enrolled(bundle, folder / "six", bank.path.parent / "whole", limit=1.0)
+    assert half.coreset is None
+    for opened, kind in ((bank, mmap.mmap), (half, mmap.mmap), (whole, bytes)):
+        base: Any = opened.features["tokens_1"]
+        while isinstance(base, np.ndarray):
+            base = base.base
+        assert isinstance(base.obj, kind)
 
 
 def test_a_bank_from_before_there_were_limits_is_searched_whole(folder: Path, bank: Bank, bundle: Bundle) -> None:
