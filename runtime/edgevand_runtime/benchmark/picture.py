@@ -78,7 +78,7 @@ def _draw_axis(draw: ImageDraw.ImageDraw, scale: float, longest: float, bottom: 
         value = longest * mark / _MARKS
         left = _LEFT + value * scale
         draw.line((left, _HEAD - 6, left, bottom), fill=_FAINT)
-        draw.text((left, bottom + 6), f"{value:.3g}", fill=_INK, font=font, anchor="ma")
+        draw.text((left, bottom + 6), _number(value), fill=_INK, font=font, anchor="ma")
     draw.text((_LEFT, bottom + 24), "ms a frame (median)", fill=_INK, font=font)
 
 
@@ -89,4 +89,9 @@ def _draw_bar(draw: ImageDraw.ImageDraw, top: int, label: str, parts: dict[str, 
     for name, value in parts.items():
         draw.rectangle((left, top, left + value * scale, top + _BAR), fill=_COLOURS[name])
         left += value * scale
-    draw.text((left + 6, top + _BAR / 2), f"{sum(parts.values()):.3g} ms", fill=_INK, font=font, anchor="lm")
+    draw.text((left + 6, top + _BAR / 2), f"{_number(sum(parts.values()))} ms", fill=_INK, font=font, anchor="lm")
+
+
+def _number(value: float) -> str:
+    """Three digits, none of them an exponent's."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004 - three digits before the point
