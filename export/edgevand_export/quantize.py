@@ -163,8 +163,9 @@ def _quantise_activation(graph: Any, value: Any, seen: Histogram) -> None:  # no
 
 def _constant(graph: Any, name: str, array: NDArray[Any] | np.generic) -> Any:  # noqa: ANN401
     """A new initializer."""
-    value = ir.Value(name=name, const_value=ir.tensor(np.asarray(array), name=name))
-    _describe(value, name, value.const_value.dtype, value.const_value.shape)
+    tensor = ir.tensor(np.asarray(array), name=name)
+    value = ir.Value(name=name, const_value=tensor)
+    _describe(value, name, tensor.dtype, tensor.shape)
     graph.initializers[name] = value
     return value
 

@@ -123,7 +123,7 @@ def _judge(bundle: Bundle, graph: Path, precision: Precision, frames: Frames) ->
             seen.append(look(manifest, engine, frames.judging, text))
         finally:
             engine.close()
-    return judge(manifest, *seen, frames.groups, text)
+    return judge(manifest, seen[0], seen[1], frames.groups, text)
 
 
 def _failed(judgement: Judgement) -> str:

@@ -12,6 +12,7 @@ docs/precision.md says why these and what they cannot see.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -254,7 +255,8 @@ def _scores(
     """ln(raw score) of every frame and of its blemished copy, both without the frame's group in the bank: (F,) each."""
     labels = np.asarray(groups)
     stages = [f"tokens_{stage.index}" for stage in manifest.stages]
-    normal, defective = [], []
+    normal: list[float] = []
+    defective: list[float] = []
     for number, label in enumerate(labels):
         others = np.flatnonzero(labels != label)
         memory = MemoryBank([np.stack([seen.features[name][other] for other in others]) for name in stages])
@@ -265,7 +267,7 @@ def _scores(
         ]
         raws = method.score(_outputs(manifest, stack(pair)))
         for scores, raw in zip((normal, defective), raws, strict=True):
-            scores.append(np.log(max(raw.raw_score, _SMALLEST)))
+            scores.append(math.log(max(raw.raw_score, _SMALLEST)))
     return np.array(normal), np.array(defective)
 
 

@@ -26,8 +26,6 @@ from edgevand_export.variants import add_variant
 from tests.export.models import save_weights, tiny_config, tiny_model
 from tests.tiny import draw_part, write_parts
 
-Exported = "Callable[[str], tuple[Any, Bundle]]"
-
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -38,7 +36,9 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def int8(exported: Exported, parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def int8(
+    exported: Callable[[str], tuple[Any, Bundle]], parts: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Bundle:
     """A tiny ViT's bundle with an int8 variant."""
     target = tmp_path_factory.mktemp("int8") / "b"
     return add_variant(exported("vit")[1], "int8", take_frames(str(parts)), target)
@@ -88,7 +88,7 @@ def test_products_between_the_first_and_the_last_are_int8_and_all_else_is_float(
 
 
 @pytest.mark.parametrize("kind", ["resnet", "timm"])
-def test_convolutions_but_the_first_are_int8(exported: Exported, kind: str) -> None:
+def test_convolutions_but_the_first_are_int8(exported: Callable[[str], tuple[Any, Bundle]], kind: str) -> None:
     bundle = exported(kind)[1]
     model = quantise(bundle.graph_path, feeds(bundle))
     convolutions = [node for node in model.graph if node.op_type == "Conv"]
@@ -134,7 +134,9 @@ def test_the_scale_is_the_one_that_a_search_over_the_values_themselves_finds() -
     assert error(float(histogram.scale())) < min(1.1 * searched, 0.8 * whole)
 
 
-def test_smoothing_changes_nothing_but_helps_where_a_channel_outlies(exported: Exported, tmp_path: Path) -> None:
+def test_smoothing_changes_nothing_but_helps_where_a_channel_outlies(
+    exported: Callable[[str], tuple[Any, Bundle]], tmp_path: Path
+) -> None:
     from edgevand_export import quantize
     from edgevand_export.parity import run_graph
 
@@ -166,7 +168,7 @@ def test_smoothing_changes_nothing_but_helps_where_a_channel_outlies(exported: E
 
 
 def test_a_gate_that_fails_writes_nothing_and_tells_what_moved(
-    exported: Exported, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exported: Callable[[str], tuple[Any, Bundle]], parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edgevand_runtime.gate.MOVED_LIMIT", 1e-6)
     with pytest.raises(GateError) as failure:
@@ -193,7 +195,9 @@ def test_a_variant_s_file_that_is_missing_or_changed_is_refused(int8: Bundle, tm
             Bundle.open(place)
 
 
-def test_bundles_from_before_variants_and_of_fp16_alone_open(exported: Exported, tmp_path: Path) -> None:
+def test_bundles_from_before_variants_and_of_fp16_alone_open(
+    exported: Callable[[str], tuple[Any, Bundle]], tmp_path: Path
+) -> None:
     copy = Path(shutil.copytree(exported("vit")[1].path, tmp_path / "old"))
     manifest = json.loads((copy / "manifest.json").read_text())
     del manifest["variants"]

@@ -65,7 +65,10 @@ def rounded(tokens: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def unit(rows: NDArray[Any]) -> NDArray[np.float32]:
     """Rows of length 1."""
-    return (rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)).astype(np.float32)
+    found: NDArray[np.float32] = (rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)).astype(
+        np.float32
+    )
+    return found
 
 
 @pytest.fixture
@@ -116,7 +119,7 @@ def test_what_moved_is_what_a_naive_restatement_finds(bundle: Bundle) -> None:
 def test_what_moved_is_told_frame_by_frame(bundle: Bundle) -> None:
     engines = Altered(bundle, "fp32"), Altered(bundle, "int8", noisy)
     sides = [look(bundle.manifest, engine, parts(4), None) for engine in engines]
-    judgement = judge(bundle.manifest, *sides, range(4), None)
+    judgement = judge(bundle.manifest, sides[0], sides[1], range(4), None)
     lines = judgement.table().splitlines()
     assert len(lines) == 5
     assert "int8" in lines[0]
@@ -203,6 +206,6 @@ def test_few_frames_judge_no_precision(bundle: Bundle, tmp_path: Path) -> None:
 
 
 def test_a_gate_s_record_has_no_place_for_a_share_above_one() -> None:
-    fields = {"precision": "int8", "engine": "x", "frames": 4, "moved": 0.1, "moved_limit": 0.5}
+    fields: dict[str, Any] = {"precision": "int8", "engine": "x", "frames": 4, "moved": 0.1, "moved_limit": 0.5}
     with pytest.raises(ValueError, match="less than or equal to 1"):
         GateRecord(**fields, ranking=1.5, ranking_limit=0.98, passed=True)
