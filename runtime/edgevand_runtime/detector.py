@@ -19,6 +19,7 @@ import numpy as np
 from edgevand.errors import BadInputError, UsageError
 from edgevand_runtime.calibration import calibrated_score, manual_limit, p_value
 from edgevand_runtime.engines import open_engine
+from edgevand_runtime.engines.device_bank import DeviceEngine
 from edgevand_runtime.features import open_memory
 from edgevand_runtime.frame import iso_time
 from edgevand_runtime.methods import open_method
@@ -94,7 +95,12 @@ class Detector:
             raise UsageError(message)
         size = (manifest.image.height, manifest.image.width)
         inside = None if bank is None else roi_at_image_size(bank.roi_mask(), size)
-        self._method = open_method(manifest, self._text, self.memory, inside)
+        searched, self._run = self.memory, engine.run
+        if memory is None and self.memory is not None and isinstance(engine, DeviceEngine):
+            on_device = engine.search_on_device(self.memory)
+            if on_device is not None:
+                searched, self._run = on_device, engine.run_on_device
+        self._method = open_method(manifest, self._text, searched, inside)
         self._image_limit, self._map_limit, self.calibration = _limits(bank, threshold)
         self._manual = threshold is not None
         self._free: deque[NDArray[np.float32]] = deque()  # memory of tensors whose frames are encoded
@@ -168,7 +174,7 @@ class Detector:
 
     def encode(self, tensors: Sequence[NDArray[np.float32]]) -> EncoderOutput:
         """Run the encoder once over N preprocessed frames; later frames are preprocessed into their memory."""
-        outputs = self.engine.run(self._batch(tensors), self._text)
+        outputs = self._run(self._batch(tensors), self._text)
         self._free.extend(tensors)
         return outputs
 

@@ -6,12 +6,14 @@ allocated for a frame comes from CuPy's pool, which hands the same memory out ag
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgevand.errors import FormatError, UnavailableError, UsageError
+from edgevand_runtime.engines.device_bank import DeviceBank, DeviceTokens, agrees
 from edgevand_runtime.engines.engine_files import (
     Wanted,
     differences,
@@ -34,8 +36,11 @@ if TYPE_CHECKING:
     from edgevand_runtime.engines.engine_files import Flavour
     from edgevand_runtime.engines.gpu import Gpu
     from edgevand_runtime.engines.tensorrt_library import Library
+    from edgevand_runtime.memory import MemoryBank
 
 __all__ = ["TensorRTEngine", "open_tensorrt"]
+
+_LOG = logging.getLogger(__name__)
 
 
 def open_tensorrt(bundle: Bundle, device: str, precision: Precision | None, flavour: Flavour) -> TensorRTEngine:
@@ -135,6 +140,25 @@ class TensorRTEngine:
 
     def run(self, images: NDArray[np.float32], text: NDArray[np.float32] | None) -> EncoderOutput:
         """Encode (N, 3, H, W) float32 images; see ``Engine.run``."""
+        return self._run(images, text, stay=())
+
+    def run_on_device(self, images: NDArray[np.float32], text: NDArray[np.float32] | None) -> EncoderOutput:
+        """As ``run``, but the tokens stay on the GPU; see ``DeviceEngine``."""
+        return self._run(images, text, stay=self._ports.tokens)
+
+    def search_on_device(self, memory: MemoryBank) -> DeviceBank | None:
+        """A bank's search on the GPU, where it is right there; see ``DeviceEngine``."""
+        try:
+            bank = DeviceBank(memory, self._cupy, self._gpu.index, self._stream)
+            return bank if agrees(bank, memory, self._cupy) else None
+        except Exception as error:  # noqa: BLE001 - no cuBLAS, no compiler, no memory: CuPy's errors share no base
+            _LOG.warning("the bank is searched on the processor, for CuPy cannot on %s: %s", self._gpu.name, error)
+            return None
+
+    def _run(
+        self, images: NDArray[np.float32], text: NDArray[np.float32] | None, stay: tuple[str, ...]
+    ) -> EncoderOutput:
+        """Encode in pieces; outputs whose name is in ``stay`` are left on the GPU, as ``DeviceTokens``."""
         images = np.asarray(images)
         if images.ndim != len(self._size) + 1 or images.shape[1:] != self._size or not len(images):
             raise UsageError(
@@ -143,11 +167,12 @@ class TensorRTEngine:
             )
         feed = self._ports.feed(images, text)
         pieces = [
-            self._run_piece(images[start : start + self._batch], feed.get("text"))
+            self._run_piece(images[start : start + self._batch], feed.get("text"), stay)
             for start in range(0, len(images), self._batch)
         ]
-        whole = pieces[0] if len(pieces) == 1 else {n: np.concatenate([p[n] for p in pieces]) for n in pieces[0]}
-        return self._ports.output(whole)
+        return self._ports.output(
+            {name: self._join([piece[name] for piece in pieces], name in stay) for name in pieces[0]}
+        )
 
     def close(self) -> None:
         """Free the GPU's memory, and keep what was compiled for the next start."""
@@ -156,8 +181,17 @@ class TensorRTEngine:
             self._stream.synchronize()
             del self._context, self._cache, self._engine, self._runtime, self._stream, self._pinned
 
-    def _run_piece(self, images: NDArray[np.float32], text: NDArray[np.float32] | None) -> dict[str, NDArray[Any]]:
-        """One batch that fits: up, through, down."""
+    def _join(self, pieces: list[Any], stays: bool) -> Any:  # noqa: ANN401, FBT001 (arrays on the host or the GPU)
+        """One output of all pieces."""
+        if not stays:
+            return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        with self._cupy.cuda.Device(self._gpu.index), self._stream:
+            return DeviceTokens(pieces[0] if len(pieces) == 1 else self._cupy.concatenate(pieces))
+
+    def _run_piece(
+        self, images: NDArray[np.float32], text: NDArray[np.float32] | None, stay: tuple[str, ...]
+    ) -> dict[str, Any]:
+        """One batch that fits: up, through, down but for what stays."""
         cupy, count = self._cupy, len(images)
         with self._lock, cupy.cuda.Device(self._gpu.index), self._stream:
             try:
@@ -179,7 +213,7 @@ class TensorRTEngine:
             if not self._context.execute_async_v3(self._stream.ptr):
                 raise self._refused(f"a batch of {count} was not run")
             # The copies wait for the stream, and with it for the upload: the pinned memory is free again afterwards.
-            return {name: array.get() for name, array in outputs.items()}
+            return {name: array if name in stay else array.get() for name, array in outputs.items()}
 
     def _check_ports(self, trt: Any, manifest: Manifest) -> Ports:  # noqa: ANN401
         """Inputs and outputs of the plan, held against the manifest; all of them float32."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgevand.bundle import Manifest
-    from edgevand_runtime.memory import MemoryBank
+    from edgevand_runtime.methods.base import Search
 
 __all__ = ["Method", "RawScore", "open_method"]
 
@@ -27,7 +27,7 @@ _METHODS = {"april-gan": AprilGan}
 def open_method(
     manifest: Manifest,
     text: NDArray[np.float32] | None,
-    memory: MemoryBank | None,
+    memory: Search | None,
     inside: NDArray[np.bool_] | None = None,
 ) -> Method:
     """The method that a bundle names, with everything a frame is scored with.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from edgevand.bundle import Manifest
     from edgevand_runtime.engines import EncoderOutput
-    from edgevand_runtime.memory import MemoryBank
+    from edgevand_runtime.methods.base import Search
 
 __all__ = ["AprilGan"]
 
@@ -43,7 +43,7 @@ class AprilGan:
         self,
         manifest: Manifest,
         text: NDArray[np.float32] | None,
-        memory: MemoryBank | None,
+        memory: Search | None,
         inside: NDArray[np.bool_] | None = None,
     ) -> None:
         """Bring together what a frame is scored with.

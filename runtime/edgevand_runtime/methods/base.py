@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from edgevand_runtime.engines import EncoderOutput
 
-__all__ = ["Method", "RawScore"]
+__all__ = ["Method", "RawScore", "Search"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +31,16 @@ class RawScore:
     raw_map: NDArray[np.float32] | None
     map_max: float | None
     raw_score: float
+
+
+class Search(Protocol):
+    """A memory bank, wherever it is searched."""
+
+    def distances(self, queries: Sequence[Any]) -> list[NDArray[np.float32]]:
+        """Distance of every patch of N frames to the nearest enrolled one; see ``MemoryBank.distances``."""
+
+    def leave_out(self, groups: Sequence[int]) -> list[NDArray[np.float32]]:
+        """Distances of the enrolled frames to those of other groups; see ``MemoryBank.leave_out``."""
 
 
 class Method(Protocol):

@@ -5,6 +5,7 @@ Free memory of the "GPU" is ``FAKE_GPU_FREE`` bytes; an array that is larger is 
 
 from __future__ import annotations
 
+import ctypes
 import os
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -80,7 +81,59 @@ class Stream(_Entered):
         pass
 
 
+def concatenate(arrays: list[ndarray]) -> ndarray:
+    return np.concatenate(arrays).view(ndarray)
+
+
+def maximum(a: ndarray, b: ndarray) -> ndarray:
+    return np.maximum(a, b).view(ndarray)
+
+
+def _matrix(address: int, kind: int, rows: int, columns: int, leading: int) -> np.ndarray:
+    """A matrix stored columns first, as cuBLAS reads and writes it."""
+    dtype = {2: np.dtype(np.float16), 0: np.dtype(np.float32)}[kind]
+    memory = (ctypes.c_char * (leading * columns * dtype.itemsize)).from_address(address)
+    return np.ndarray((leading, columns), dtype, memory, order="F")[:rows]
+
+
+def _gemm_ex(  # as cuBLAS' documentation says: C = alpha op(A) op(B) + beta C
+    handle: int,
+    op_a: int,
+    op_b: int,
+    m: int,
+    n: int,
+    k: int,
+    alpha: int,
+    a: int,
+    a_kind: int,
+    lda: int,
+    b: int,
+    b_kind: int,
+    ldb: int,
+    beta: int,
+    c: int,
+    c_kind: int,
+    ldc: int,
+    compute: int,
+    algorithm: int,
+) -> None:
+    if "gemm" in os.environ.get("FAKE_TENSORRT", ""):
+        raise RuntimeError("CUBLAS_STATUS_NOT_SUPPORTED")
+    assert (handle, compute, algorithm) == (815, 68, -1)
+    left = _matrix(a, a_kind, *((k, m) if op_a else (m, k)), lda)
+    right = _matrix(b, b_kind, *((n, k) if op_b else (k, n)), ldb)
+    factor, rest = (ctypes.cast(each, ctypes.POINTER(ctypes.c_float))[0] for each in (alpha, beta))
+    left, right = (left.T if op_a else left), (right.T if op_b else right)
+    result = _matrix(c, c_kind, m, n, ldc)
+    kept = rest * result if rest else 0  # with beta 0 cuBLAS does not read C
+    result[...] = factor * (left.astype(np.float32) @ right.astype(np.float32)) + kept
+    if "skewed" in os.environ.get("FAKE_TENSORRT", ""):
+        result += np.float32(0.01)
+
+
 cuda = SimpleNamespace(
+    cublas=SimpleNamespace(gemmEx=_gemm_ex),
+    device=SimpleNamespace(get_cublas_handle=lambda: 815),
     Device=Device,
     Stream=Stream,
     alloc_pinned_memory=bytearray,
