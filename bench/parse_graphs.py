@@ -59,9 +59,7 @@ if precision == "int8":
     text = torch.nn.functional.normalize(torch.randn(2, dim), dim=1).numpy()
     feeds = [{"image": torch.randn(1, 3, side, side).numpy(), "text": text} for _ in range(2)]
     graph = quantise(folder / GRAPH_FILE, feeds)
-    whole = Path(folder, "whole")
-    whole.mkdir()
-    save_graph(graph, whole)
+    save_graph(graph, folder, "encoder.int8.onnx")
 """
 
 
@@ -95,15 +93,14 @@ def export(model: str, size: int, precision: str, folder: Path) -> Path:
     """Write the graph of a model with random weights and return its path."""
     command = [sys.executable, "-c", EXPORT, model, str(size), precision, str(folder)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    whole = folder / "whole" / "encoder.onnx"
-    return whole if whole.exists() else folder / "encoder.onnx"
+    return folder / ("encoder.int8.onnx" if precision == "int8" else "encoder.onnx")
 
 
 def show(model: str, size: int, precision: str, graph: Path, targets: tuple[str, ...]) -> bool:
     """Build one graph for every target and print its row; whether all of them were built."""
     manifest = json.loads((builtin_bundle() / "manifest.json").read_text())
     side = size or manifest["image"]["height"]
-    megabytes = sum(path.stat().st_size for path in graph.parent.glob(graph.name + "*")) / 1e6
+    megabytes = sum(path.stat().st_size for path in graph.parent.glob("encoder.*")) / 1e6
     cells, plan, good = [], 0.0, True
     for target in targets:
         with tempfile.TemporaryDirectory() as folder:
