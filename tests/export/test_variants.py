@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -25,6 +25,9 @@ from edgevand_export.smooth import smooth_norms
 from edgevand_export.variants import add_variant
 from tests.export.models import save_weights, tiny_config, tiny_model
 from tests.tiny import draw_part, write_parts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +144,7 @@ def test_smoothing_changes_nothing_but_helps_where_a_channel_outlies(
     from edgevand_export.parity import run_graph
 
     bundle = exported("vit")[1]
-    model = ir.load(bundle.graph_path)
+    model: Any = ir.load(bundle.graph_path)
     for norm in [node for node in model.graph if node.op_type == "LayerNormalization"][1:]:
         outlying = np.array(norm.inputs[1].const_value.numpy())
         outlying[3] *= 60
@@ -155,7 +158,7 @@ def test_smoothing_changes_nothing_but_helps_where_a_channel_outlies(
         found = run_graph(tmp_path / name, image, text)[1]
         return float(min((found[key] * wanted[key]).sum(-1).min() for key in wanted if key.startswith("tokens")))
 
-    smoothed = ir.load(tmp_path / "spiky.onnx")
+    smoothed: Any = ir.load(tmp_path / "spiky.onnx")
     products = quantize.products_of(smoothed.graph)
     peaks = {node.inputs[0]: np.full(node.inputs[1].shape[0], 7, np.float32) for node in products}
     assert smooth_norms(smoothed.graph, products, peaks) == 8, "two norms in each of four blocks"

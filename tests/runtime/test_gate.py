@@ -90,7 +90,9 @@ def naive_scores(engine: FakeEngine, bundle: Bundle, frames: Sequence[NDArray[np
         for number in range(len(frames)):
             others = np.concatenate([plain[other] for other in range(len(frames)) if other != number])
             grid = torch.from_numpy(1 - (each[number] @ others.T).max(axis=1)).reshape(1, 1, GRID, GRID)
-            row.append(np.log(functional.interpolate(grid, (SIZE, SIZE), mode="bilinear", align_corners=True).max()))
+            row.append(
+                np.log(functional.interpolate(grid, (SIZE, SIZE), mode="bilinear", align_corners=True).max().item())
+            )
         scores.append(np.array(row))
     return scores
 
