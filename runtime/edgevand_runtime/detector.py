@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from edgevand_runtime.frame import Frame
     from edgevand_runtime.memory import MemoryBank
     from edgevand_runtime.methods import RawScore
+    from edgevand_runtime.methods.base import Search
 
 __all__ = ["Detector", "choose_text", "roi_at_image_size"]
 
@@ -95,7 +96,8 @@ class Detector:
             raise UsageError(message)
         size = (manifest.image.height, manifest.image.width)
         inside = None if bank is None else roi_at_image_size(bank.roi_mask(), size)
-        searched, self._run = self.memory, engine.run
+        searched: Search | None = self.memory
+        self._run = engine.run
         if memory is None and self.memory is not None and isinstance(engine, DeviceEngine):
             on_device = engine.search_on_device(self.memory)
             if on_device is not None:

@@ -109,6 +109,6 @@ def test_a_gpu_that_cannot_search_or_finds_other_distances_leaves_it_to_the_proc
     detector, plain = detectors()
     assert words in caplog.text
     assert type(detector.encode([detector.preprocess(pictures()[0])]).tokens[0]) is np.ndarray
-    scores = [[result.raw_score for result in each.detect(pictures())] for each in (detector, plain)]
-    np.testing.assert_allclose(*scores, rtol=1e-6)
+    ours, theirs = ([result.raw_score for result in each.detect(pictures())] for each in (detector, plain))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
     assert isinstance(detector.engine, TensorRTEngine)

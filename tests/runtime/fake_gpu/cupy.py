@@ -91,9 +91,9 @@ def maximum(a: ndarray, b: ndarray) -> ndarray:
 
 def _matrix(address: int, kind: int, rows: int, columns: int, leading: int) -> np.ndarray:
     """A matrix stored columns first, as cuBLAS reads and writes it."""
-    dtype = {2: np.dtype(np.float16), 0: np.dtype(np.float32)}[kind]
+    dtype: np.dtype = np.dtype({2: "float16", 0: "float32"}[kind])
     memory = (ctypes.c_char * (leading * columns * dtype.itemsize)).from_address(address)
-    return np.ndarray((leading, columns), dtype, memory, order="F")[:rows]
+    return np.ndarray((leading, columns), dtype, memoryview(memory), order="F")[:rows]
 
 
 def _gemm_ex(  # as cuBLAS' documentation says: C = alpha op(A) op(B) + beta C
