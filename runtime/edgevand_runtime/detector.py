@@ -129,7 +129,8 @@ class Detector:
         """
         if bank is not None:
             enrolled = bank.record.precision
-            if precision not in {None, enrolled}:
+            if precision is not None and precision != enrolled:
+                bundle.graph_in(precision)  # what is not there is refused without a warning before
                 _LOG.warning(
                     "the bank was enrolled in %s, for which its thresholds hold, and the graph runs in %s; enrol again "
                     "with --precision %s if scores move",

@@ -200,6 +200,11 @@ def test_a_bank_used_in_another_precision_is_warned_of(
     other = replace_precision(record, "fp16")
     Detector.open(bundle, other, precision="fp32", threads=1).close()
     assert "the bank was enrolled in fp16" in caplog.text
+
+    caplog.clear()
+    with pytest.raises(UsageError, match="expected --precision fp32"):
+        Detector.open(bundle, record, precision="int8", threads=1)
+    assert not caplog.text
     with pytest.raises(UsageError, match="found fp16"):  # the bank's own, which this bundle has no graph for
         Detector.open(bundle, other, threads=1)
 
