@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command line does; before any test imports NumPy
 
@@ -16,6 +21,16 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the state of the person who runs it."""
     monkeypatch.setenv("EDGEVAND_HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture(autouse=True)
+def _own_loggers() -> Iterator[None]:
+    """How much one test let the command line say (``-q``, ``-v``) is nothing to the next."""
+    loggers = [logging.getLogger(name) for name in ("edgevand", "edgevand_runtime", "edgevand_export")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")
