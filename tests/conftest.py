@@ -5,12 +5,8 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command line does; before any test imports NumPy
 
@@ -24,13 +20,10 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 @pytest.fixture(autouse=True)
-def _own_loggers() -> Iterator[None]:
-    """How much one test let the command line say (``-q``, ``-v``) is nothing to the next."""
-    loggers = [logging.getLogger(name) for name in ("edgevand", "edgevand_runtime", "edgevand_export")]
-    levels = [logger.level for logger in loggers]
-    yield
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
+def _own_loggers() -> None:
+    """How much an earlier test let the command line say (``-q``, ``-v``) is nothing to this one."""
+    for name in ("edgevand", "edgevand_runtime", "edgevand_export"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from edgevand.cli import main
 from edgevand.home import builtin_bundle
 from edgevand_runtime import doctor
 from edgevand_runtime.doctor import Check, accelerators, amx, cameras, engines, processor, software, storage
-from edgevand_runtime.engines import open_engine
+from edgevand_runtime.engines import open_engine, proofs
 from edgevand_runtime.engines.proofs import prove
 from edgevand_runtime.verify import check_parity
 
@@ -197,6 +197,7 @@ def test_a_driver_for_the_same_major_version_is_no_problem(monkeypatch: pytest.M
 
 
 def test_engines_are_listed_with_version_device_and_what_is_proved_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proofs, "_of_this_process", {})
     bundle = Bundle.open(builtin_bundle())
     first = doctor.CHECKS["engines"]()
     assert f"onnxruntime {onnxruntime.__version__} on cpu" in first.found
