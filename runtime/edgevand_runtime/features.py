@@ -33,7 +33,6 @@ __all__ = [
     "coreset_tensors",
     "encode_frame",
     "judge",
-    "leave_one_out",
     "measure_coreset",
     "open_memory",
     "stack",
@@ -119,13 +118,6 @@ def judge(
         return Judged(memory, [])
     distances = memory.leave_out(groups)
     return Judged(memory, _left_out(manifest, features, inside, memory, distances, range(len(groups))))
-
-
-def leave_one_out(
-    manifest: Manifest, features: Features, groups: Sequence[int], inside: NDArray[np.bool_] | None
-) -> list[RawScore]:
-    """Score every enrolled frame against all of the frames of the other groups; at least two groups."""
-    return judge(manifest, features, groups, inside).raws
 
 
 def _left_out(

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgevand.bank import BankRecord
-    from edgevand.bundle import Bundle, Manifest, Precision
+    from edgevand.bundle import Manifest, Precision
     from edgevand_runtime.engines import Engine
     from edgevand_runtime.features import Features
 
@@ -46,7 +46,6 @@ __all__ = [
     "Seen",
     "judge",
     "look",
-    "measure_gate",
     "told_of_precision",
 ]
 
@@ -109,37 +108,6 @@ class Judgement:
         for number, (wanted, found, moved, turned) in enumerate(columns, start=1):
             lines.append(f"{number:5d}  {wanted:9.4f}  {found:9.4f}  {moved:+18.2f}  {turned} of {len(self.turned)}")
         return "\n".join(lines)
-
-
-def measure_gate(  # noqa: PLR0913 - what scores depend on, by name
-    bundle: Bundle,
-    reference: Engine,
-    other: Engine,
-    frames: Sequence[NDArray[np.uint8]],
-    text: NDArray[np.float32] | None,
-    *,
-    groups: Sequence[int] | None = None,
-    augment: Collection[str] = (),
-    inside: NDArray[np.bool_] | None = None,
-) -> GateRecord:
-    """Hold an engine against the reference on normal frames of one scene.
-
-    Args:
-        bundle: whose graphs the engines run.
-        reference: of the bundle's main graph.
-        other: of another precision, or another engine of the same.
-        frames: (H, W, 3) uint8 BGR each, independent of each other unless ``groups`` says otherwise.
-        text: (2, D) float32 for heads and text score; None for a bundle without text.
-        groups: near-copies share a number and leave the bank together.
-        augment: copies that the bank holds of each frame (``rotate``, ``flip``).
-        inside: region of interest at the bundle's image size.
-
-    Raises:
-        BadInputError: fewer than ``MIN_FRAMES`` independent frames.
-    """
-    chosen = range(len(frames)) if groups is None else groups
-    sides = [look(bundle.manifest, engine, frames, text, augment, inside) for engine in (reference, other)]
-    return judge(bundle.manifest, sides[0], sides[1], chosen, text, inside).record
 
 
 def look(

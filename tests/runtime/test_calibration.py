@@ -21,7 +21,7 @@ from edgevand_runtime.calibration import (
     promise,
     student_quantile,
 )
-from edgevand_runtime.features import calibrate_features, leave_one_out
+from edgevand_runtime.features import calibrate_features, judge
 from tests.core.builders import bank_features, make_bundle
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def test_a_bank_is_calibrated_with_the_deviation_that_its_bundle_calls_usual(
     bundle = make_bundle(tmp_path / "bundle", score=score)
     features = bank_features(bundle, frames=5, object_name=bundle.objects[0] if bundle.objects else None)
     record = calibrate_features(bundle.manifest, features, range(5), None, 0.01)
-    raws = leave_one_out(bundle.manifest, features, range(5), None)
+    raws = judge(bundle.manifest, features, range(5), None).raws
     scores, maxima = [raw.raw_score for raw in raws], [raw.map_max or 0.0 for raw in raws]
     assert record == calibrate(scores, maxima, 0.01, usual)
     assert record != calibrate(scores, maxima, 0.01, 0.4)

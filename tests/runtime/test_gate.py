@@ -16,7 +16,7 @@ from edgevand_runtime.drawn.blemish import blemish
 from edgevand_runtime.engines import EncoderOutput
 from edgevand_runtime.engines.fake import FakeEngine
 from edgevand_runtime.enroll import EnrolOptions, append_frames, enroll
-from edgevand_runtime.gate import MOVED_LIMIT, judge, look, measure_gate, told_of_precision
+from edgevand_runtime.gate import MOVED_LIMIT, Judgement, judge, look, told_of_precision
 from edgevand_runtime.sources import open_source
 from tests.tiny import GRID, SIZE, draw_part, write_parts, write_tiny_bundle
 
@@ -97,8 +97,19 @@ def naive_scores(engine: FakeEngine, bundle: Bundle, frames: Sequence[NDArray[np
     return scores
 
 
+def judged(
+    bundle: Bundle,
+    engines: tuple[Altered, Altered],
+    frames: list[NDArray[np.uint8]],
+    groups: Sequence[int] | None = None,
+) -> Judgement:
+    """Both engines look at the frames, the second is held against the first."""
+    reference, other = (look(bundle.manifest, engine, frames, None) for engine in engines)
+    return judge(bundle.manifest, reference, other, groups or range(len(frames)), None)
+
+
 def test_an_engine_held_against_itself_moves_nothing(bundle: Bundle) -> None:
-    record = measure_gate(bundle, Altered(bundle, "fp32"), Altered(bundle, "int8"), parts(4), None)
+    record = judged(bundle, (Altered(bundle, "fp32"), Altered(bundle, "int8")), parts(4)).record
     assert record.passed
     assert record.moved < 0.02, "what is no fp32 is kept in half precision"
     assert (record.ranking, record.frames) == (1, 4)
@@ -108,7 +119,7 @@ def test_an_engine_held_against_itself_moves_nothing(bundle: Bundle) -> None:
 def test_what_moved_is_what_a_naive_restatement_finds(bundle: Bundle) -> None:
     frames = parts(5)
     engines = Altered(bundle, "fp32"), Altered(bundle, "int8", noisy)
-    record = measure_gate(bundle, *engines, frames, None)
+    record = judged(bundle, engines, frames).record
     (normal, defective), (found, found_defective) = (naive_scores(engine, bundle, frames) for engine in engines)
     spread = max(float(np.std(normal, ddof=1)), SD_FLOOR)
     assert record.moved == pytest.approx(np.abs(found - normal).max() / spread, rel=1e-2)
@@ -120,8 +131,7 @@ def test_what_moved_is_what_a_naive_restatement_finds(bundle: Bundle) -> None:
 
 def test_what_moved_is_told_frame_by_frame(bundle: Bundle) -> None:
     engines = Altered(bundle, "fp32"), Altered(bundle, "int8", noisy)
-    sides = [look(bundle.manifest, engine, parts(4), None) for engine in engines]
-    judgement = judge(bundle.manifest, sides[0], sides[1], range(4), None)
+    judgement = judged(bundle, engines, parts(4))
     lines = judgement.table().splitlines()
     assert len(lines) == 5
     assert "int8" in lines[0]
@@ -131,7 +141,7 @@ def test_what_moved_is_told_frame_by_frame(bundle: Bundle) -> None:
 def test_near_copies_are_no_independent_frames(bundle: Bundle) -> None:
     engines = Altered(bundle, "fp32"), Altered(bundle, "int8")
     with pytest.raises(BadInputError, match=r"at least 4 independent frames .* found 3"):
-        measure_gate(bundle, *engines, parts(5), None, groups=[0, 0, 1, 1, 2])
+        judged(bundle, engines, parts(5), [0, 0, 1, 1, 2])
 
 
 @pytest.mark.parametrize("number", range(6))
