@@ -9,8 +9,10 @@
 
 ``features.safetensors``, F frames, A augmented copies of each, per stage i of the bundle with P tokens of width C:
 ``tokens_<i>`` [F, 1+A, P, C] unit vectors (float32 of an fp32 graph, else float16; copy 0 is the frame itself),
-``embedding`` [F, D] float32, ``logits_<i>`` [F, h, w] float32 where the stage has a head, and
-``text`` [2, D] float32 where the bank was enrolled with an object.
+``embedding`` [F, D] float32, ``logits_<i>`` [F, h, w] float32 where the stage has a head, ``map_<name>`` [F, h, w]
+float32 where the graph gives maps, ``kept_<name>`` [F, ...] what else a method keeps of a frame, ``own_<name>`` the
+method's own tensors out of the bundle, and ``text`` [2, D] float32 where the bank was enrolled with an object. A bank
+of the layout ``summary`` has what its method makes of all frames together, ``text`` and ``own_<name>``.
 
 ``coreset.safetensors``, per stage i: ``rows_<i>`` [M, C] float16, those of the F · (1+A) · P rows of ``tokens_<i>``
 that are searched, and ``places_<i>`` [M] int64, where each stands among them, rising. Its metadata names the features
@@ -127,6 +129,10 @@ class BankRecord(Record):
     generator: str
     bundle: str = Field(pattern="^sha256:[0-9a-f]{64}$")
     method: str
+    settings: dict[str, Any] = Field(default={}, description="options of the method, the automatic ones as decided")
+    layout: Literal["tokens", "summary"] = Field(
+        default="tokens", description="tokens: features of each frame; summary: what the method made of all of them"
+    )
     object: str | None
     source: str = Field(description="the source it was enrolled from; monitor's default")
     frame_size: tuple[int, int] = Field(description="width, height in pixels")
@@ -220,7 +226,7 @@ class Bank:
             coreset = read_tensor_file(path / CORESET)
             known[CORESET] = coreset.sha256
         check_tree(path, record.files, RECORD, known=known)
-        manifest = None if bundle is None else bundle.manifest
+        manifest = None if bundle is None else bundle.as_method(record.method, record.settings).manifest
         check_features(features, record, manifest, file, every_row=coreset is None)
         if coreset is not None:
             check_coreset(coreset, features, record, path / CORESET)

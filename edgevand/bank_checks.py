@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgevand.bank import BankRecord
-    from edgevand.bundle import Manifest
+    from edgevand.bundle import Manifest, MethodRecord
     from edgevand.tensors import TensorFile
 
 __all__ = ["check_coreset", "check_features", "check_record", "thumbnail_name"]
@@ -84,17 +84,22 @@ def check_features(
         FormatError: a tensor is missing or superfluous, has another shape or dtype, is not finite or not of unit
             length.
     """
+    if record.layout == "summary":
+        _check_summary(features, path)
+        return
     frames = len(record.frames)
+    features = {name: tensor for name, tensor in features.items() if not name.startswith("own_")}
     shapes = {name: _shape(tensor) for name, tensor in features.items()}
     stages = _stages(features)
     heads = {name for name in features if name.startswith("logits_")}
+    others = {name for name in features if name.startswith(("map_", "kept_"))}
     if manifest is not None:
         stages = [stage.index for stage in manifest.stages]
         _check_against_bundle(shapes, manifest, path)
-    wanted = {"embedding", *(f"tokens_{index}" for index in stages)} | (
-        {"text"} if record.object is not None else set()
-    )
-    if set(features) - heads != wanted or not stages or not heads <= {f"logits_{index}" for index in stages}:
+    wanted = {f"tokens_{index}" for index in stages} | ({"text"} if record.object is not None else set())
+    wanted |= {"embedding"} if "embedding" in features or not others else set()
+    alone = not stages and not others
+    if set(features) - heads - others != wanted or alone or not heads <= {f"logits_{index}" for index in stages}:
         msg = f"expected the tensors {sorted(wanted)} in {path}, found {sorted(features)}; {_REMEDY}"
         raise FormatError(msg)
     copies = {shape[1:2] for name, shape in shapes.items() if name.startswith("tokens_") and len(shape) == 4}  # noqa: PLR2004 - [F, 1 + A, P, C]
@@ -105,8 +110,9 @@ def check_features(
         if name == "text":
             check_embedding(np.asarray(tensor), f"{path}: {name}")
             continue
-        dimensions, halves = {"tokens": (4, True), "logits": (3, False)}.get(name.split("_")[0], (2, False))
         shape, dtype = shapes[name], tensor[0].dtype if shapes[name] else np.dtype(object)
+        kinds = {"tokens": (4, True), "logits": (3, False), "map": (3, False), "kept": (len(shape), True)}
+        dimensions, halves = kinds.get(name.split("_")[0], (2, False))
         fits = dtype == np.float32 or (halves and dtype == np.float16)
         alike = isinstance(tensor, np.ndarray) or all(
             each.shape == shape[1:] and each.dtype == dtype for each in tensor
@@ -158,6 +164,20 @@ def check_coreset(file: TensorFile, features: Mapping[str, NDArray[Any]], record
         _check_values(np.array_split(rows, -(-count // _ROWS)), f"rows_{index}", path)
 
 
+def _own(manifest: Manifest) -> list[MethodRecord]:
+    """What the bundle was prepared with for the method that the manifest is seen by."""
+    return [record for record in manifest.methods if record.name == manifest.method]
+
+
+def _check_summary(features: Mapping[str, NDArray[Any] | Sequence[NDArray[Any]]], path: Path) -> None:
+    """Finite numbers; what they mean is for the method to say."""
+    for name, tensor in features.items():
+        values = np.asarray(tensor)
+        if values.dtype.kind not in "fi" or not np.isfinite(values).all():
+            msg = f"{path}: expected finite numbers in {name}, found others; {_REMEDY}"
+            raise FormatError(msg)
+
+
 def _stages(features: Mapping[str, Any]) -> list[int]:
     """Indices of the stages that there are tokens of, rising."""
     return sorted(int(name[7:]) for name in features if name.startswith("tokens_") and name[7:].isdecimal())
@@ -172,7 +192,10 @@ def _shape(tensor: NDArray[Any] | Sequence[NDArray[Any]]) -> tuple[int, ...]:
 
 def _check_against_bundle(shapes: Mapping[str, tuple[int, ...]], manifest: Manifest, path: Path) -> None:
     """Shapes behind the frame axis, which the bundle knows."""
-    wanted: dict[str, tuple[int, ...]] = {"embedding": (manifest.embedding_dim,), "text": (manifest.embedding_dim,)}
+    wanted: dict[str, tuple[int, ...]] = {"embedding": (manifest.embedding_dim,)}
+    wanted |= {f"map_{each.name}": each.grid for each in manifest.maps}
+    if manifest.text is not None and all(record.graph is None for record in _own(manifest)):
+        wanted["text"] = (manifest.embedding_dim,)
     for stage in manifest.stages:
         wanted[f"tokens_{stage.index}"] = (stage.grid[0] * stage.grid[1], stage.width)
         if stage.head:
@@ -186,7 +209,7 @@ def _check_against_bundle(shapes: Mapping[str, tuple[int, ...]], manifest: Manif
 
 def _check_values(tensor: NDArray[Any] | Sequence[NDArray[Any]], name: str, path: Path) -> None:
     """Finite everywhere; rows of tokens and embeddings of length 1, or 0 where the network gave nothing."""
-    tolerance = None if name.startswith("logits_") else _TOLERANCE[tensor[0].dtype]
+    tolerance = _TOLERANCE[tensor[0].dtype] if name.startswith(("tokens_", "embedding", "rows_")) else None
     for frame in tensor:  # one at a time bounds the memory of the float32 copy
         values = frame.astype(np.float32, copy=False)
         if tolerance is None:

@@ -9,19 +9,37 @@ A bundle is a directory, immutable and camera-independent::
     text.safetensors         one [2, D] float32 tensor for each object, rows (normal, abnormal), unit length
     prompts.json             the prompt pack that the text embeddings were made from
     golden.safetensors       golden sample: image uint8 RGB [G,S,S,3], text [2,D], and torch's outputs for it
+    <method>.onnx            graph, golden sample and tensors of a method that the encoder is not enough for, optional
     MODEL_CARD.md, NOTICE    optional
 """
 
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any
 
 from edgevand.errors import FormatError, OutputError, UsageError
 from edgevand.files import check_tree, read_limited, read_tensors, record_tree, staged_directory
+from edgevand.manifest import (
+    EnrolRecord,
+    GateRecord,
+    GraphRecord,
+    ImageRecord,
+    Manifest,
+    MapRecord,
+    MethodRecord,
+    ModelRecord,
+    OutputParity,
+    OwnGraph,
+    ParityRecord,
+    Precision,
+    ScoreRecord,
+    StageRecord,
+    TextRecord,
+    VariantRecord,
+)
 from edgevand.onnx_locations import external_locations
 from edgevand.records import FileRecord, Record, created_by, dump_record, make_record, parse_record
 from edgevand.staging import is_filled
@@ -35,172 +53,39 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BUNDLE_SCHEMA",
+    "DEFAULT_METHOD",
     "TEXT_SCHEMA",
     "Bundle",
     "EnrolRecord",
     "FileRecord",
     "GateRecord",
+    "GraphRecord",
+    "ImageRecord",
     "Manifest",
+    "MapRecord",
+    "MethodRecord",
+    "ModelRecord",
+    "OutputParity",
+    "OwnGraph",
+    "ParityRecord",
     "Precision",
     "Record",
+    "ScoreRecord",
+    "StageRecord",
     "TextFile",
+    "TextRecord",
     "VariantRecord",
+    "extend_bundle",
     "read_text_file",
     "write_bundle",
     "write_text_file",
 ]
 
 BUNDLE_SCHEMA = "edgevand.bundle/1"
+DEFAULT_METHOD = "april-gan"
 MANIFEST = "manifest.json"
 PROMPTS = "prompts.json"
 MAX_MANIFEST = 4 << 20
-
-Activation = Literal["gelu", "quick-gelu", "none"]
-Precision = Literal["fp32", "fp16", "int8"]
-
-
-class ModelRecord(Record):
-    """Where the encoder came from."""
-
-    name: str
-    pretrained: str = Field(description="open_clip tag or the file name of the local weights")
-    architecture: Literal["vit", "resnet", "timm"]
-    image_activation: Activation
-    text_activation: Activation
-    weights_sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    config: dict[str, object] = Field(description="the open_clip model config, so that --text-only can rebuild it")
-
-
-class ImageRecord(Record):
-    """Preprocessing of a frame: RGB, Pillow's antialiased bicubic squash to (height, width), /255, (x-mean)/std."""
-
-    height: int = Field(ge=1, le=8192)
-    width: int = Field(ge=1, le=8192)
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    resize: Literal["pillow-bicubic-squash"] = "pillow-bicubic-squash"
-
-
-class StageRecord(Record):
-    """One stage of the image tower; its graph outputs are ``tokens_<index>`` and, with a head, ``logits_<index>``."""
-
-    index: int = Field(ge=1, description="1-based block (ViT), layer (ResNet) or feature level (timm)")
-    width: int = Field(ge=1, description="channels of a patch token")
-    grid: tuple[int, int] = Field(description="rows, columns of patch tokens")
-    head: bool
-
-
-class GraphRecord(Record):
-    """An ONNX graph; its inputs and outputs are float32 whatever it computes in.
-
-    Inputs ``image`` [N,3,H,W] and, with heads, ``text`` [2,D]; outputs ``embedding`` [N,D], ``tokens_<i>`` [N,P,C]
-    and, with heads, ``logits_<i>`` [N,h,w].
-    """
-
-    file: str = "encoder.onnx"
-    opset: int
-    precision: Precision
-
-
-class ScoreRecord(Record):
-    """How the raw score is formed once a memory bank is given; without one: text + zero-shot map, where present."""
-
-    terms: tuple[Literal["text", "zero-shot-map", "memory-map"], ...]
-    image: Literal["max", "top1%"] = "max"
-    usual_sd: float | None = Field(
-        default=None,
-        gt=0,
-        le=10,
-        description="usual deviation of ln(raw score) among normal frames of one scene; None: not known",
-    )
-
-
-class EnrolRecord(Record):
-    """What the bundle's maker recommends for enrolment; a person's ``--augment`` goes before it."""
-
-    augment: tuple[Literal["rotate", "flip"], ...] = Field(
-        default=(), description="poses of each frame that the bank holds besides the frame itself"
-    )
-
-
-class TextRecord(Record):
-    """The text embeddings."""
-
-    file: str = "text.safetensors"
-    pack: str
-    objects: tuple[str, ...]
-
-
-class OutputParity(Record):
-    """Difference of one output, torch against the graph run by ONNX Runtime."""
-
-    output: str
-    max_abs: float
-    cosine: float = Field(description="smallest cosine over the rows")
-    limit: str = Field(description="the rule it was held against, in words")
-
-
-class ParityRecord(Record):
-    """The parity certificate."""
-
-    reference: str
-    engine: str
-    batches: tuple[int, ...]
-    outputs: tuple[OutputParity, ...]
-    map_max_abs: float
-    score_max_abs: float
-
-
-class GateRecord(Record):
-    """What a precision costs, measured on frames through two engines: fp32 and the one in question (docs/precision.md).
-
-    Scores are raw image scores of each frame left out of a bank of the others; ``moved`` is the largest difference of
-    ln(score), in deviations of fp32's ln(score) over the frames.
-    """
-
-    precision: Precision
-    engine: str = Field(description="name of the engine that ran it")
-    frames: int = Field(ge=1)
-    moved: float = Field(ge=0)
-    moved_limit: float
-    ranking: float = Field(ge=0, le=1, description="share of pairs (frame, drawn defect) that fp32 orders and it too")
-    ranking_limit: float
-    passed: bool
-
-
-class VariantRecord(Record):
-    """A further graph of the same encoder, in another precision, with its proofs."""
-
-    graph: GraphRecord
-    parity: ParityRecord
-    gate: GateRecord
-
-
-class Manifest(Record):
-    """``manifest.json``."""
-
-    schema_: Literal["edgevand.bundle/1"] = Field(alias="schema")
-    created: str = Field(description="UTC, ISO 8601 with milliseconds and Z")
-    generator: str
-    method: str = "april-gan"
-    model: ModelRecord
-    image: ImageRecord
-    embedding_dim: int = Field(ge=1)
-    logit_scale: float = 100.0
-    stages: tuple[StageRecord, ...]
-    graph: GraphRecord
-    score: ScoreRecord
-    enrol: EnrolRecord = Field(default_factory=EnrolRecord, description="absent from bundles made before 0.3")
-    text: TextRecord | None
-    variants: tuple[VariantRecord, ...] = Field(default=(), description="the graph in other precisions")
-    golden: str = "golden.safetensors"
-    parity: ParityRecord
-    files: dict[str, FileRecord] = Field(description="every file of the directory but manifest.json")
-
-    @property
-    def has_heads(self) -> bool:
-        """Whether the bundle can draw a zero-shot map."""
-        return any(stage.head for stage in self.stages)
 
 
 class Bundle:
@@ -208,14 +93,16 @@ class Bundle:
 
     Attributes:
         path: its directory.
-        manifest: its manifest.
+        manifest: its manifest, as the method that it scores with sees it.
+        whole: its manifest as it is written.
         hash: ``sha256:`` and the hex digest of the manifest's bytes, which names every other file by its hash.
     """
 
     def __init__(self, path: Path, manifest: Manifest, digest: str) -> None:
         """Take what ``open`` has checked."""
         self.path = path
-        self.manifest = manifest
+        self.whole = manifest
+        self.manifest = _as_method(manifest, manifest.method, {})
         self.hash = digest
         self._text: TextFile | None = None
         if manifest.text is not None:
@@ -244,9 +131,35 @@ class Bundle:
         manifest = parse_record(Manifest, data, path / MANIFEST, schema=BUNDLE_SCHEMA, remedy=remedy)
         _check_manifest(manifest, path / MANIFEST)
         check_tree(path, manifest.files, MANIFEST, verify=verify)
-        for graph in (manifest.graph, *(variant.graph for variant in manifest.variants)):
+        for graph in _graphs(manifest):
             _check_graph(graph, manifest, path / graph.file)
         return cls(path, manifest, "sha256:" + hashlib.sha256(data).hexdigest())
+
+    def as_method(self, name: str | None = None, settings: Mapping[str, object] | None = None) -> Bundle:
+        """The bundle as a method sees it: graph, image, stages, maps and golden sample are that method's.
+
+        Args:
+            name: the method; None for the bundle's own. Whether there is such a method, and whether the bundle has
+                what it needs, is for ``edgevand_runtime.methods`` to say.
+            settings: options of the method, in place of those that the bundle names.
+        """
+        view = Bundle.__new__(Bundle)
+        view.__dict__.update(self.__dict__)
+        view.manifest = _as_method(self.whole, name or self.whole.method, settings or {})
+        return view
+
+    def prepared_for(self, method: str) -> MethodRecord | None:
+        """What the bundle was prepared with for a method; None where it was not."""
+        return next((record for record in self.whole.methods if record.name == method), None)
+
+    def own_tensors(self) -> dict[str, NDArray[Any]]:
+        """Tensors of the method that the bundle is seen as, by name; empty where it has none.
+
+        Raises:
+            FormatError: the file is damaged.
+        """
+        record = self.prepared_for(self.manifest.method)
+        return {} if record is None or record.tensors is None else read_tensors(self.path / record.tensors)
 
     @property
     def graph_path(self) -> Path:
@@ -292,7 +205,7 @@ class Bundle:
         """
         if file is not None:
             text = read_text_file(file)
-            _check_text(text, self.manifest, file)
+            _check_text(text, self.whole, file)
             return dict(text.objects)
         return {} if self._text is None else {name: self._text.objects[name] for name in self.objects}
 
@@ -371,15 +284,71 @@ def write_bundle(
         fields = {**manifest_fields, **created_by(BUNDLE_SCHEMA), "files": record_tree(staging)}
         manifest = make_record(Manifest, fields, staging / MANIFEST)
         (staging / MANIFEST).write_bytes(dump_record(manifest))
-        Bundle.open(staging, verify=False).golden()
+        written = Bundle.open(staging, verify=False)
+        for method in {DEFAULT_METHOD, *(record.name for record in manifest.methods)}:
+            written.as_method(method).golden()
     return Bundle.open(target, verify=False)
+
+
+def extend_bundle(
+    base: Bundle, target: Path, prepare: Callable[[Path], MethodRecord], *, replace: bool = False
+) -> Bundle:
+    """Write a bundle that has everything of another one and is prepared for one more method, which it then scores with.
+
+    Args:
+        base: the bundle to start from; it stays as it is.
+        target: directory of the new one.
+        prepare: writes the method's files into the directory that it is given, beside those of ``base``.
+        replace: take the place of a bundle that is there.
+
+    Raises:
+        OutputError: something else is already there, the place is not writable, the disk is full.
+        FormatError: what ``prepare`` wrote does not fit its record.
+    """
+    fields = {name: getattr(base.whole, name) for name in Manifest.model_fields if name not in _WRITTEN}
+
+    def fill(folder: Path) -> None:
+        for name in base.whole.files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(base.path / name, folder / name)
+        record = prepare(folder)
+        others = [each for each in base.whole.methods if each.name != record.name]
+        fields["methods"] = (*others, record)
+        fields["method"], fields["settings"] = record.name, {}
+
+    return write_bundle(target, fields, fill, replace=replace)
+
+
+_WRITTEN = {"schema_", "created", "generator", "files"}
+"""Fields of the manifest that ``write_bundle`` fills in."""
+
+
+def _as_method(whole: Manifest, name: str, settings: Mapping[str, object]) -> Manifest:
+    """A manifest as a method sees it."""
+    record = next((each for each in whole.methods if each.name == name), None)
+    usual = {**(record.settings if record else {}), **(whole.settings if name == whole.method else {})}
+    seen: dict[str, object] = {"method": name, "settings": {**usual, **settings}}
+    own = record.graph if record else None
+    if own is not None:
+        names = ("graph", "image", "embedding_dim", "stages", "maps", "golden", "parity")
+        seen |= {each: getattr(own, each) for each in names} | {"variants": ()}
+    return whole.model_copy(update=seen)
+
+
+def _graphs(manifest: Manifest) -> list[GraphRecord]:
+    """Every graph of a bundle: the encoder's, in each precision, and those of methods."""
+    variants = [variant.graph for variant in manifest.variants]
+    return [manifest.graph, *variants, *(record.graph.graph for record in manifest.methods if record.graph)]
 
 
 def _check_manifest(manifest: Manifest, path: Path) -> None:
     """What the manifest's types cannot say: names that agree with each other."""
     graphs = [manifest.graph, *(variant.graph for variant in manifest.variants)]
     precisions = [graph.precision for graph in graphs]
-    named = [*(graph.file for graph in graphs), manifest.golden]
+    methods = [record.name for record in manifest.methods]
+    named = [*(graph.file for graph in _graphs(manifest)), manifest.golden]
+    named += [record.graph.golden for record in manifest.methods if record.graph]
+    named += [record.tensors for record in manifest.methods if record.tensors]
     named += [manifest.text.file, PROMPTS] if manifest.text else []
     missing = [name for name in named if name not in manifest.files]
     indices = [stage.index for stage in manifest.stages]
@@ -388,6 +357,8 @@ def _check_manifest(manifest: Manifest, path: Path) -> None:
         fault = f"the file {missing[0]} in files"
     elif len(set(precisions)) != len(precisions):
         fault = f"each precision once instead of {precisions}"
+    elif len(set(methods)) != len(methods):
+        fault = f"each method once instead of {methods}"
     elif not indices or indices != sorted(set(indices)):
         fault = f"at least one stage, in rising order, instead of {indices}"
     elif any(side < 1 for stage in manifest.stages for side in stage.grid):
@@ -429,14 +400,17 @@ def _golden_shapes(manifest: Manifest, frames: int) -> dict[str, tuple[tuple[int
     """Shape and dtype of every tensor of the golden sample."""
     shapes: dict[str, tuple[tuple[int, ...], str]] = {
         "image": ((frames, manifest.image.height, manifest.image.width, 3), "uint8"),
-        "embedding": ((frames, manifest.embedding_dim), "float32"),
     }
+    if manifest.embedding_dim:
+        shapes["embedding"] = ((frames, manifest.embedding_dim), "float32")
     if manifest.has_heads:
         shapes["text"] = ((2, manifest.embedding_dim), "float32")
     for stage in manifest.stages:
         shapes[f"tokens_{stage.index}"] = ((frames, stage.grid[0] * stage.grid[1], stage.width), "float32")
         if stage.head:
             shapes[f"logits_{stage.index}"] = ((frames, *stage.grid), "float32")
+    for each in manifest.maps:
+        shapes[f"map_{each.name}"] = ((frames, *each.grid), "float32")
     return shapes
 
 

@@ -25,9 +25,18 @@ _STEP = 45.0
 """Degrees between rotated copies: eight poses with the frame itself."""
 
 
-def chosen_poses(augment: Collection[str] | None, manifest: Manifest) -> tuple[Literal["rotate", "flip"], ...]:
-    """What is added to a bank: what a person chose, or where nobody chose (None), what the bundle recommends."""
-    chosen = manifest.enrol.augment if augment is None else augment
+def chosen_poses(
+    augment: Collection[str] | None, manifest: Manifest, *, follow: bool = True
+) -> tuple[Literal["rotate", "flip"], ...]:
+    """What is added to a bank: what a person chose, or where nobody chose (None), what the bundle recommends.
+
+    Args:
+        augment: what a person chose.
+        manifest: of the bundle.
+        follow: whether its recommendation is good for the method (``MethodKind.poses``).
+    """
+    recommended = manifest.enrol.augment if follow else ()
+    chosen = recommended if augment is None else augment
     return tuple(name for name in _KINDS if name in chosen)
 
 

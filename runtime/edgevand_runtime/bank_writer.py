@@ -19,6 +19,7 @@ from edgevand_runtime.calibration import promise
 from edgevand_runtime.contact_sheet import MOST_CELLS, Cell, draw_contact_sheet
 from edgevand_runtime.detector import roi_at_image_size
 from edgevand_runtime.features import calibrate_features, coreset_tensors, judge, measure_coreset
+from edgevand_runtime.methods import kind_of, open_method
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +46,7 @@ class Enrolment:
         refused: frames refused now.
         skipped: frames passed over for too little spacing.
         warnings: sentences that a person should read.
+        decided: sentences on the settings that the method left to the frames.
     """
 
     bank: Bank
@@ -52,6 +54,7 @@ class Enrolment:
     refused: tuple[RefusedFrame, ...]
     skipped: int
     warnings: tuple[str, ...]
+    decided: tuple[str, ...] = ()
 
     @property
     def promise(self) -> str:
@@ -81,6 +84,9 @@ class Enrolment:
             "precision": record.precision,
             "gates": [gate.model_dump() for gate in record.gates],
             "coreset": None if record.coreset is None else record.coreset.model_dump(),
+            "method": record.method,
+            "settings": record.settings,
+            "decided": list(self.decided),
             "warnings": list(self.warnings),
             "contact_sheet": str(self.bank.path / "contact-sheet.jpg"),
         }
@@ -100,10 +106,12 @@ def write_calibrated(  # noqa: PLR0913 - everything a bank is made of
     taker: ShotTaker | None,
     replace: bool,
     judged: Judged | None = None,
+    told: Sequence[str] = (),
 ) -> Enrolment:
     """Calibrate, draw the contact sheet and write the bank.
 
-    ``judged`` is what ``features.judge`` said of exactly these frames and ``memory_mb``, where it was asked before.
+    ``judged`` is what ``features.judge`` said of exactly these frames and ``memory_mb``, where it was asked before;
+    ``told`` are sentences on what was decided of the method's settings.
     """
     image = bundle.manifest.image
     inside = roi_at_image_size(roi_mask, (image.height, image.width))
@@ -111,11 +119,19 @@ def write_calibrated(  # noqa: PLR0913 - everything a bank is made of
     judged = judged or judge(bundle.manifest, features, groups, inside, fields["memory_mb"])
     calibration = calibrate_features(bundle.manifest, features, groups, inside, rate, judged)
     coreset = measure_coreset(bundle.manifest, features, groups, inside, judged, calibration)
+    kind = kind_of(bundle.manifest)
+    if kind.layout == "summary":
+        features = open_method(bundle.manifest, features.get("text"), None, inside, features=features).summarise() | {
+            name: each for name, each in features.items() if name == "text" or name.startswith("own_")
+        }
     refused = () if taker is None else tuple(taker.refused)
     bank = write_bank(
         target,
         {
             **fields,
+            "method": kind.name,
+            "settings": bundle.manifest.settings,
+            "layout": kind.layout,
             "bundle": bundle.hash,
             "frames": tuple(records),
             "calibration": calibration,
@@ -134,6 +150,7 @@ def write_calibrated(  # noqa: PLR0913 - everything a bank is made of
         refused=refused,
         skipped=0 if taker is None else taker.skipped,
         warnings=_warnings(bundle, groups),
+        decided=tuple(told),
     )
 
 
@@ -156,6 +173,8 @@ def calibrated_bank(
     whole = {
         **fields,
         **created_by(BANK_SCHEMA),
+        "method": bundle.manifest.method,
+        "settings": bundle.manifest.settings,
         "bundle": bundle.hash,
         "frames": tuple(records),
         "calibration": calibrate_features(bundle.manifest, features, groups, None, rate),
@@ -189,7 +208,7 @@ def told_of_coreset(record: BankRecord) -> str | None:
 
 def _warnings(bundle: Bundle, groups: Sequence[int]) -> tuple[str, ...]:
     """What a person should know beside the promise."""
-    warnings = []
+    warnings: list[str] = []
     independent = len(set(groups))
     if independent < len(groups):
         copies = len(groups) - independent
@@ -197,7 +216,7 @@ def _warnings(bundle: Bundle, groups: Sequence[int]) -> tuple[str, ...]:
             f"The scene stood still: {copies} of {len(groups)} frames are near-copies, which say nothing of what "
             f"varies, so calibration rests on {independent}; append frames of other parts, or from another hour."
         )
-    if not bundle.manifest.has_heads:
+    if kind_of(bundle.manifest).searches and not bundle.manifest.has_heads:
         warnings.append("The bundle has no heads, so there is no zero-shot map: maps come from the memory bank alone.")
     return tuple(warnings)
 

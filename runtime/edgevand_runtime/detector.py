@@ -11,19 +11,19 @@ import logging
 import math
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
 
 from edgevand.errors import BadInputError, UsageError
 from edgevand_runtime.calibration import calibrated_score, manual_limit, p_value
-from edgevand_runtime.engines import open_engine
+from edgevand_runtime.engines import Seen, open_engine
 from edgevand_runtime.engines.device_bank import DeviceEngine
 from edgevand_runtime.features import open_memory
 from edgevand_runtime.frame import iso_time
-from edgevand_runtime.methods import open_method
-from edgevand_runtime.preprocess import to_tensor
+from edgevand_runtime.methods import kind_of, open_method, own_tensors
+from edgevand_runtime.preprocess import crop, to_tensor
 from edgevand_runtime.regions import find_regions
 from edgevand_runtime.results import Result
 from edgevand_runtime.threads import available_cores
@@ -44,9 +44,18 @@ if TYPE_CHECKING:
     from edgevand_runtime.methods import RawScore
     from edgevand_runtime.methods.base import Search
 
-__all__ = ["Detector", "choose_text", "roi_at_image_size"]
+__all__ = ["Detector", "Parts", "choose_text", "roi_at_image_size"]
 
 _LOG = logging.getLogger(__name__)
+
+
+class Parts(NamedTuple):
+    """A preprocessed frame that the method sees in parts."""
+
+    tensors: NDArray[np.float32]
+    """(V, 3, H, W)."""
+    size: tuple[int, int]
+    """Width and height of the frame in pixels."""
 
 
 class Detector:
@@ -79,6 +88,8 @@ class Detector:
         Raises:
             UsageError: an object that bundle, file or bank do not have, or nothing to score with.
         """
+        if bank is not None:
+            bundle = bundle.as_method(bank.record.method, bank.record.settings)
         self.bundle = bundle
         self.bank = bank
         self.engine = engine
@@ -88,7 +99,8 @@ class Detector:
         if memory is None and bank is not None:
             self.memory = open_memory(manifest, bank)
         self.object_name, self._text = _text_of(bundle, bank, object_name, text_file)
-        if self.memory is None and self._text is None:
+        kind = kind_of(manifest)
+        if bank is None and self._text is None and kind.searches:
             message = (
                 "expected a bank or text embeddings to score with, found neither; enrol normal frames with edgevand "
                 "enroll."
@@ -102,7 +114,9 @@ class Detector:
             on_device = engine.search_on_device(self.memory)
             if on_device is not None:
                 searched, self._run = on_device, engine.run_on_device
-        self._method = open_method(manifest, self._text, searched, inside)
+        features = own_tensors(bundle.own_tensors()) if bank is None else bank.features
+        self._method = open_method(manifest, self._text, searched, inside, features=features)
+        self._boxes = kind.open.boxes
         self._image_limit, self._map_limit, self.calibration = _limits(bank, threshold)
         self._manual = threshold is not None
         self._free: deque[NDArray[np.float32]] = deque()  # memory of tensors whose frames are encoded
@@ -128,6 +142,7 @@ class Detector:
         Without a ``precision`` it is the bank's, whose thresholds hold for that one; another is warned of.
         """
         if bank is not None:
+            bundle = bundle.as_method(bank.record.method, bank.record.settings)
             enrolled = bank.record.precision
             if precision is not None and precision != enrolled:
                 bundle.graph_in(precision)  # what is not there is refused without a warning before
@@ -155,8 +170,8 @@ class Detector:
             engine.close()
             raise
 
-    def preprocess(self, frame: Frame) -> NDArray[np.float32]:
-        """(3, H, W) float32: the frame as the encoder wants it.
+    def preprocess(self, frame: Frame) -> NDArray[np.float32] | Parts:
+        """(3, H, W) float32: the frame as the encoder wants it; or its parts, for a method that sees it in parts.
 
         Raises:
             BadInputError: the bank has a region of interest and the frame another size than the enrolled ones.
@@ -169,14 +184,22 @@ class Detector:
             )
             raise BadInputError(message)
         image = self.bundle.manifest.image
+        boxes = self._boxes(self.bundle.manifest, frame.size)
+        if boxes is not None:
+            return Parts(np.stack([to_tensor(crop(frame.image, box), image) for box in boxes]), frame.size)
         try:
             free = self._free.pop()
         except IndexError:
             free = np.empty((3, image.height, image.width), np.float32)
         return to_tensor(frame.image, image, free)
 
-    def encode(self, tensors: Sequence[NDArray[np.float32]]) -> EncoderOutput:
+    def encode(self, prepared: Sequence[NDArray[np.float32] | Parts]) -> EncoderOutput:
         """Run the encoder once over N preprocessed frames; later frames are preprocessed into their memory."""
+        parts = [each for each in prepared if isinstance(each, Parts)]
+        if parts:
+            outputs = self._run(np.concatenate([each.tensors for each in parts]), self._text)
+            return outputs.of(Seen(tuple(len(each.tensors) for each in parts), tuple(each.size for each in parts)))
+        tensors = [each for each in prepared if not isinstance(each, Parts)]
         outputs = self._run(self._batch(tensors), self._text)
         self._free.extend(tensors)
         return outputs
@@ -260,6 +283,8 @@ class Detector:
             raw_map=raw.raw_map,
             map_threshold=None if map_limit is None else map_limit.threshold,
             map_normal=None if self._map_limit is None else math.exp(self._map_limit.mean),
+            reason=raw.reason,
+            marks=raw.marks,
         )
 
     def _limit_of_map(self, raw: RawScore) -> LimitRecord | None:
@@ -271,8 +296,9 @@ class Detector:
         if not self._manual or self._image_limit is None or raw.map_max is None:
             return self._map_limit
         threshold = self._image_limit.threshold
-        if self.memory is None:
-            return manual_limit(threshold * sum(stage.head for stage in self.bundle.manifest.stages), None)
+        heads = sum(stage.head for stage in self.bundle.manifest.stages)
+        if self.bank is None and heads:
+            return manual_limit(threshold * heads, None)
         return manual_limit(max(threshold - (raw.raw_score - raw.map_max), 1e-6), self._map_limit)
 
 

@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgevand.bank import BANK_MEMORY
-from edgevand.errors import UsageError
+from edgevand.errors import BadInputError, UsageError
 from edgevand_runtime.augment import chosen_poses
 from edgevand_runtime.bank_writer import Enrolment, decoded, thumbnail, write_calibrated
 from edgevand_runtime.calibration import MIN_GROUPS
 from edgevand_runtime.detector import choose_text, roi_at_image_size
-from edgevand_runtime.features import Features, Judged, encode_frame, judge, stack
+from edgevand_runtime.features import Features, Judged, decide, encode_frame, judge, stack
 from edgevand_runtime.frame import iso_time
 from edgevand_runtime.gate import MIN_FRAMES, look
 from edgevand_runtime.gate import judge as judge_gate
+from edgevand_runtime.methods import kind_of, own_tensors
 from edgevand_runtime.quality import Look, Refusal, blurred, look_at
 from edgevand_runtime.shots import STREAM_INTERVAL, RefusedFrame, Shot, ShotTaker
 from edgevand_runtime.spool import Spool
@@ -146,17 +147,17 @@ def enroll(  # noqa: PLR0913 - the variants are optional, and named
         message = f"expected a source with an end for --all, found the live {source.uri}; give --shots K."
         raise UsageError(message)
     object_name, text = choose_text(bundle, options.object_name, options.text_file)
-    augment = chosen_poses(options.augment, bundle.manifest)
+    augment = chosen_poses(options.augment, bundle.manifest, follow=kind_of(bundle.manifest).poses)
     options = replace_field(options, augment=augment)
     session = _Session(bundle, engine, text, options, target.parent)
     taker = session.take(source, options.shots, told)
     size = taker.shots[0].frame.size
     session, gates = _earned(session, taker.shots, variants)
-    features = session.features(taker.shots)
-    if text is not None:
-        features["text"] = text
+    features = session.with_own(taker.shots)
+    undecided, groups = session.bundle, [shot.group for shot in taker.shots]
+    _check_count(undecided, groups)
+    bundle, decided = decide(undecided, features, groups, session.inside)
     fields = {
-        "method": bundle.manifest.method,
         "object": object_name,
         "source": _recorded(source),
         "frame_size": size,
@@ -182,7 +183,8 @@ def enroll(  # noqa: PLR0913 - the variants are optional, and named
         },
         taker=taker,
         replace=replace,
-        judged=session.judged(taker.shots),
+        judged=session.judged(taker.shots) if bundle.manifest.settings == undecided.manifest.settings else None,
+        told=decided,
     )
 
 
@@ -204,6 +206,7 @@ def append_frames(
         OutputError: the bank cannot be written.
     """
     record = bank.record
+    bundle = bundle.as_method(record.method, record.settings)
     options = EnrolOptions(
         shots=options.shots,
         interval=options.interval,
@@ -218,10 +221,16 @@ def append_frames(
     taker = session.take(source, options.shots, told)
     added = session.features(taker.shots)
     features: Features = dict(bank.features)
+    new = _records(taker.shots, first=max(frame.id for frame in record.frames) + 1)
+    extend = kind_of(bundle.manifest).extend
+    if record.layout == "summary" and extend is not None:
+        features = extend(
+            features, added, [*(frame.group for frame in record.frames), *(each["group"] for each in new)]
+        )
+        added = {}
     for name, tensor in added.items():
         former = bank.features[name]
         features[name] = [*former, *tensor] if isinstance(tensor, list) else np.concatenate([former, tensor])
-    new = _records(taker.shots, first=max(frame.id for frame in record.frames) + 1)
     thumbnails |= {entry["id"]: thumbnail(shot.frame.image) for entry, shot in zip(new, taker.shots, strict=True)}
     return _rewrite(bank, bundle, [*(frame.model_dump() for frame in record.frames), *new], features, thumbnails, taker)
 
@@ -246,6 +255,13 @@ def remove_frames(bank: Bank, bundle: Bundle, ids: Collection[int]) -> Enrolment
     if not keep:
         message = "expected at least one frame to stay in the bank, found all of them in --remove; enrol anew instead."
         raise UsageError(message)
+    if bank.record.layout == "summary":
+        message = (
+            f"expected --remove on a bank that keeps its frames one by one, found one of {bank.record.method}, which "
+            "keeps a summary of all of them; enrol the others anew."
+        )
+        raise UsageError(message)
+    bundle = bundle.as_method(bank.record.method, bank.record.settings)
     features = {name: _chosen(name, tensor, keep) for name, tensor in bank.features.items()}
     thumbnails = _thumbnails(bank)
     records = [frames[position].model_dump() for position in keep]
@@ -256,7 +272,7 @@ def remove_frames(bank: Bank, bundle: Bundle, ids: Collection[int]) -> Enrolment
 
 def _chosen(name: str, tensor: NDArray[Any], keep: Sequence[int]) -> NDArray[Any] | list[NDArray[Any]]:
     """What a tensor of a bank says of some of its frames; tokens stay where they are, which may be the disk."""
-    if name == "text":
+    if name == "text" or name.startswith("own_"):
         return tensor
     return [tensor[position] for position in keep] if name.startswith("tokens_") else tensor[keep]
 
@@ -274,14 +290,14 @@ class _Session:
         known: Sequence[tuple[Look, int]] = (),
         size: tuple[int, int] | None = None,
     ) -> None:
-        self._bundle = bundle
-        self._manifest = bundle.manifest
+        self.bundle = bundle
+        self._own = own_tensors(bundle.own_tensors())
         self._engine = engine
         self._text = text
         self._options = options
         self._known = known
         self._size = size
-        self._inside: NDArray[np.bool_] | None = None
+        self.inside: NDArray[np.bool_] | None = None
         self._folder = folder
         self._spools: dict[str, Spool] = {}
         self._encoded: dict[int, Features] = {}
@@ -328,8 +344,8 @@ class _Session:
 
     def of(self, engine: Engine) -> _Session:
         """A session of another engine that has encoded nothing yet."""
-        other = _Session(self._bundle, engine, self._text, self._options, self._folder)
-        other._inside = self._inside
+        other = _Session(self.bundle, engine, self._text, self._options, self._folder)
+        other._inside = self.inside
         return other
 
     def encode(self, shots: Sequence[Shot]) -> None:
@@ -343,19 +359,21 @@ class _Session:
         self.encode(shots)
         images = [shot.frame.image for shot in shots]
         poses, features = self._options.augment or (), self.features(shots)
-        return look(self._manifest, self._engine, images, self._text, poses, self._inside, features)
+        return look(self.bundle.manifest, self._engine, images, self._text, poses, self.inside, features)
 
     def gate(self, reference: Seen, seen: Seen, shots: Sequence[Shot]) -> GateRecord:
         """Hold what this session's engine saw against the reference."""
         groups = [shot.group for shot in shots]
-        return judge_gate(self._manifest, reference, seen, groups, self._text, self._inside).record
+        return judge_gate(self.bundle.manifest, reference, seen, groups, self._text, self.inside).record
 
     def judged(self, shots: Sequence[Shot]) -> Judged | None:
         """What came of holding exactly these shots against each other, where that was done."""
         return self._judged[1] if self._judged is not None and self._judged[0] == list(shots) else None
 
     def _encode(self, shot: Shot) -> None:
-        features = encode_frame(shot.frame.image, self._manifest, self._engine, self._text, self._options.augment or ())
+        features = encode_frame(
+            shot.frame.image, self.bundle.manifest, self._engine, self._text, self._options.augment or ()
+        )
         for name in [name for name in features if name.startswith("tokens_")]:
             if name not in self._spools:
                 self._spools[name] = Spool(self._folder, features[name])
@@ -367,9 +385,14 @@ class _Session:
         roi = self._options.roi
         if self._size is None:
             self._size = frame.size
-            if roi is not None:
-                image = self._manifest.image
-                self._inside = roi_at_image_size(roi.mask(frame.size), (image.height, image.width))
+            mask = None if roi is None else roi.mask(frame.size)
+            settle = kind_of(self.bundle.manifest).at_first
+            if settle is not None and not self._known:
+                settled = settle(self.bundle.manifest, frame.image, mask)
+                self.bundle = self.bundle.as_method(self.bundle.manifest.method, settled.model_dump(mode="json"))
+            if mask is not None:
+                image = self.bundle.manifest.image
+                self.inside = roi_at_image_size(mask, (image.height, image.width))
         if (roi is not None or self._known) and frame.size != self._size:
             return Refusal(f"another size than {self._size[0]}x{self._size[1]}", frame.size[0], self._size[0], "width")
         return None
@@ -380,11 +403,13 @@ class _Session:
         groups = [shot.group for shot in shots]
         if found or len(set(groups)) <= MIN_GROUPS:
             return found
-        judged = judge(self._manifest, self._with_text(shots), groups, self._inside, self._options.memory_mb)
+        if len(set(groups)) < kind_of(self.bundle.manifest).least_frames + 1:
+            return found
+        judged = judge(self.bundle.manifest, self.with_own(shots), groups, self.inside, self._options.memory_mb)
         self._judged = list(shots), judged
         scores = [raw.raw_score for raw in judged.raws]
         worst = int(np.argmax(scores))
-        usual = self._manifest.score.usual_sd or 0.0
+        usual = self.bundle.manifest.score.usual_sd or 0.0
         limit = max(_OUT_OF_PLACE, math.exp(_DEVIATIONS_OUT_OF_PLACE * usual)) * max(
             score for score, group in zip(scores, groups, strict=True) if group != groups[worst]
         )
@@ -392,9 +417,26 @@ class _Session:
             found.append((shots[worst], Refusal("out of place", scores[worst], limit, "score against the others")))
         return found
 
-    def _with_text(self, shots: Sequence[Shot]) -> Features:
-        features = self.features(shots)
+    def with_own(self, shots: Sequence[Shot]) -> Features:
+        """Features of the shots, the text and the method's own tensors."""
+        features = {**self.features(shots), **self._own}
         return features if self._text is None else {**features, "text": self._text}
+
+
+def _check_count(bundle: Bundle, groups: Sequence[int]) -> None:
+    """Refuse fewer independent frames than the method can use.
+
+    Raises:
+        BadInputError: there are fewer.
+    """
+    kind = kind_of(bundle.manifest)
+    found = len(set(groups))
+    if found < kind.least_frames:
+        message = (
+            f"expected at least {kind.least_frames} independent frames to enrol with {kind.name}, found {found}; give "
+            "more with --shots, or another --method."
+        )
+        raise BadInputError(message)
 
 
 def _earned(
@@ -429,7 +471,6 @@ def _rewrite(
     fields = {
         name: getattr(record, name)
         for name in (
-            "method",
             "object",
             "source",
             "frame_size",

@@ -11,10 +11,11 @@ import numpy as np
 from edgevand.bank import CoresetRecord
 from edgevand_runtime.augment import augmented_copies
 from edgevand_runtime.calibration import calibrate
-from edgevand_runtime.engines import EncoderOutput
+from edgevand_runtime.engines import EncoderOutput, Seen
 from edgevand_runtime.memory import MEGABYTE, Held, MemoryBank
-from edgevand_runtime.methods import open_method
-from edgevand_runtime.preprocess import to_tensor
+from edgevand_runtime.methods import kind_of, open_method
+from edgevand_runtime.methods.base import Enrolled
+from edgevand_runtime.preprocess import crop, to_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgevand.bank import Bank, CalibrationRecord
-    from edgevand.bundle import Manifest
+    from edgevand.bundle import Bundle, Manifest
     from edgevand_runtime.engines import Engine
     from edgevand_runtime.methods import RawScore
 
@@ -31,7 +32,9 @@ __all__ = [
     "Judged",
     "calibrate_features",
     "coreset_tensors",
+    "decide",
     "encode_frame",
+    "joined",
     "judge",
     "measure_coreset",
     "open_memory",
@@ -59,28 +62,60 @@ def encode_frame(
     text: NDArray[np.float32] | None,
     augment: Collection[str],
 ) -> Features:
-    """Encode one frame with its augmented copies.
+    """Encode one frame with its augmented copies, or in the parts that the method sees it in.
 
     Args:
         image: (H, W, 3) uint8 BGR.
-        manifest: of the bundle.
+        manifest: of the bundle, as the method sees it.
         engine: runs its graph.
         text: (2, D) float32 for the graph's heads.
         augment: ``rotate``, ``flip``.
 
     Returns:
-        ``tokens_<i>`` (1 + A, P, C), float16 unless the graph is fp32; ``embedding`` (D,), ``logits_<i>`` (h, w).
+        What the method keeps (``Method.keep``), tokens as float16 unless the graph is fp32.
     """
-    tensors = np.stack([to_tensor(pose, manifest.image) for pose in (image, *augmented_copies(image, augment))])
-    outputs = [engine.run(tensors[start : start + _BATCH], text) for start in range(0, len(tensors), _BATCH)]
+    method = kind_of(manifest).open
+    size = (image.shape[1], image.shape[0])
+    boxes = method.boxes(manifest, size)
+    pictures = [image, *augmented_copies(image, augment)] if boxes is None else [crop(image, box) for box in boxes]
+    tensors = np.stack([to_tensor(picture, manifest.image) for picture in pictures])
+    outputs = joined([engine.run(tensors[start : start + _BATCH], text) for start in range(0, len(tensors), _BATCH)])
+    if boxes is not None:
+        outputs = outputs.of(Seen((len(boxes),), (size,)))
     kept = np.float32 if engine.precision == "fp32" else np.float16
-    features: Features = {"embedding": outputs[0].embedding[0]}
-    for number, stage in enumerate(manifest.stages):
-        tokens = np.concatenate([output.tokens[number] for output in outputs])
-        features[f"tokens_{stage.index}"] = tokens.astype(kept)
-    for index, logits in zip(_with_head(manifest), outputs[0].logits, strict=True):
-        features[f"logits_{index}"] = logits[0]
-    return features
+    features = method.keep(manifest, outputs)
+    return {name: each.astype(kept) if name.startswith("tokens_") else each for name, each in features.items()}
+
+
+def joined(outputs: Sequence[EncoderOutput]) -> EncoderOutput:
+    """Outputs of several batches as those of one."""
+    return EncoderOutput(
+        embedding=np.concatenate([one.embedding for one in outputs]),
+        tokens=tuple(map(np.concatenate, zip(*(one.tokens for one in outputs), strict=True))),
+        logits=tuple(map(np.concatenate, zip(*(one.logits for one in outputs), strict=True))),
+        maps={name: np.concatenate([one.maps[name] for one in outputs]) for name in outputs[0].maps},
+    )
+
+
+def decide(
+    bundle: Bundle, features: Features, groups: Sequence[int], inside: NDArray[np.bool_] | None
+) -> tuple[Bundle, tuple[str, ...]]:
+    """Settle a method's automatic settings by the frames that are enrolled.
+
+    Args:
+        bundle: as the method sees it.
+        features: of the frames.
+        groups: group of each frame.
+        inside: region of interest at image size; None for the whole image.
+
+    Returns:
+        The bundle with the settings that were chosen, and a sentence on each choice.
+    """
+    kind = kind_of(bundle.manifest)
+    if kind.decide is None:
+        return bundle, ()
+    settings, told = kind.decide(Enrolled(bundle.manifest, features, groups, inside))
+    return bundle.as_method(kind.name, settings.model_dump(mode="json")), told
 
 
 def stack(frames: Sequence[Features]) -> Features:
@@ -91,8 +126,8 @@ def stack(frames: Sequence[Features]) -> Features:
 class Judged(NamedTuple):
     """The frames of a bank, held against each other."""
 
-    memory: MemoryBank
-    """What will be searched."""
+    memory: MemoryBank | None
+    """What will be searched; None for a method that searches nothing."""
     raws: list[RawScore]
     """Of each frame against the frames of the other groups, without its map; empty where there is one group only."""
 
@@ -113,6 +148,10 @@ def judge(
         inside: region of interest at image size; None for the whole image.
         limit: of the bank's memory in MB; None searches every row.
     """
+    if not kind_of(manifest).searches:
+        method = open_method(manifest, features.get("text"), None, inside, features=features)
+        alone = len(set(groups)) == 1
+        return Judged(None, [] if alone else [replace(raw, raw_map=None) for raw in method.leave_out(groups)])
     memory = MemoryBank([features[f"tokens_{stage.index}"] for stage in manifest.stages], limit=limit)
     if len(set(groups)) == 1:
         return Judged(memory, [])
@@ -129,11 +168,11 @@ def _left_out(
     frames: Iterable[int],
 ) -> list[RawScore]:
     """Scores of some frames by their distances to the others, one at a time: a map is as large as a picture."""
-    method = open_method(manifest, features.get("text"), memory, inside)
+    method = open_method(manifest, features.get("text"), memory, inside, features=features)
     found = []
     for row, frame in enumerate(frames):
         outputs = EncoderOutput(
-            embedding=features["embedding"][frame : frame + 1].astype(np.float32),
+            embedding=np.asarray(features["embedding"][frame : frame + 1], np.float32),
             tokens=(),
             logits=tuple(features[f"logits_{stage}"][frame : frame + 1] for stage in _with_head(manifest)),
         )
@@ -173,9 +212,9 @@ def calibrate_features(
     )
 
 
-def coreset_tensors(manifest: Manifest, memory: MemoryBank) -> Features | None:
+def coreset_tensors(manifest: Manifest, memory: MemoryBank | None) -> Features | None:
     """Tensors of ``coreset.safetensors``; None where every row is searched."""
-    if memory.coreset is None:
+    if memory is None or memory.coreset is None:
         return None
     tensors: Features = {}
     for stage, held in zip(manifest.stages, memory.coreset, strict=True):
@@ -184,8 +223,10 @@ def coreset_tensors(manifest: Manifest, memory: MemoryBank) -> Features | None:
     return tensors
 
 
-def open_memory(manifest: Manifest, bank: Bank) -> MemoryBank:
-    """The search over a bank's frames, within the memory that the bank allows itself."""
+def open_memory(manifest: Manifest, bank: Bank) -> MemoryBank | None:
+    """The search over a bank's frames, within the memory that the bank allows itself; None for other methods."""
+    if not kind_of(manifest).searches:
+        return None
     tokens = [bank.features[f"tokens_{stage.index}"] for stage in manifest.stages]
     if bank.coreset is not None:
         stages = [stage.index for stage in manifest.stages]
@@ -213,7 +254,7 @@ def measure_coreset(
     else as many frames as do, at least ``_LEAST_MEASURED``, spread evenly over the bank.
     """
     memory = judged.memory
-    if memory.coreset is None:
+    if memory is None or memory.coreset is None:
         return None
     tokens = [features[f"tokens_{stage.index}"] for stage in manifest.stages]
     shapes = [stage[0].shape for stage in tokens]

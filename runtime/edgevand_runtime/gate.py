@@ -26,7 +26,7 @@ from edgevand_runtime.drawn.blemish import blemish
 from edgevand_runtime.engines import EncoderOutput
 from edgevand_runtime.features import encode_frame, stack
 from edgevand_runtime.memory import MemoryBank
-from edgevand_runtime.methods import open_method
+from edgevand_runtime.methods import kind_of, open_method
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -223,12 +223,14 @@ def _scores(
     """ln(raw score) of every frame and of its blemished copy, both without the frame's group in the bank: (F,) each."""
     labels = np.asarray(groups)
     stages = [f"tokens_{stage.index}" for stage in manifest.stages]
+    searches = kind_of(manifest).searches
     normal: list[float] = []
     defective: list[float] = []
     for number, label in enumerate(labels):
         others = np.flatnonzero(labels != label)
-        memory = MemoryBank([np.stack([seen.features[name][other] for other in others]) for name in stages])
-        method = open_method(manifest, text, memory, inside)
+        enrolled = {name: np.stack([each[other] for other in others]) for name, each in seen.features.items()}
+        memory = MemoryBank([enrolled[name] for name in stages]) if searches else None
+        method = open_method(manifest, text, memory, inside, features=enrolled)
         pair = [
             {name: each[number][:1] if name in stages else each[number] for name, each in features.items()}
             for features in (seen.features, seen.blemished)
@@ -245,4 +247,5 @@ def _outputs(manifest: Manifest, features: Features) -> EncoderOutput:
         embedding=features["embedding"].astype(np.float32),
         tokens=tuple(features[f"tokens_{stage.index}"][:, 0].astype(np.float32) for stage in manifest.stages),
         logits=tuple(features[f"logits_{stage.index}"] for stage in manifest.stages if stage.head),
+        maps={each.name: features[f"map_{each.name}"] for each in manifest.maps},
     )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from edgevand.bundle import ImageRecord
 
-__all__ = ["MAX_PIXELS", "load_image", "squash", "to_tensor"]
+__all__ = ["MAX_PIXELS", "crop", "load_image", "squash", "to_tensor"]
 
 MAX_PIXELS = 178_956_970
 """Largest picture that is read, in pixels (Pillow's own limit against decompression bombs): 16 384 x 10 922, say."""
@@ -50,6 +50,12 @@ _DECODE_ERRORS = (
     zlib.error,
     Image.DecompressionBombError,
 )
+
+
+def crop(image: NDArray[np.uint8], box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+    """The part x, y, width, height of an (H, W, 3) picture, as a view of it."""
+    x, y, width, height = box
+    return image[y : y + height, x : x + width]
 
 
 def load_image(path: Path | str) -> NDArray[np.uint8]:

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from edgevand_runtime.methods import Mark
+
 __all__ = ["RESULT_SCHEMA", "Region", "Result"]
 
 RESULT_SCHEMA = "edgevand.result/1"
@@ -31,7 +33,7 @@ class Region:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
-    """One frame's verdict; the fields are the contract's, the last three stay in the process.
+    """One frame's verdict; the fields are the contract's, the raw map and its two limits stay in the process.
 
     Attributes:
         text_score: abnormal probability that the text gives, in [0, 1]; None without text.
@@ -45,6 +47,8 @@ class Result:
         map_threshold: raw map value at which a pixel counts as anomalous; None where nothing was calibrated.
         map_normal: what the map's maximum typically is on a normal frame (geometric mean over the enrolled frames, each
             left out); None where nothing was calibrated.
+        reason: what speaks most for an anomaly, in a few words; None where the method cannot say.
+        marks: what the method points at.
     """
 
     source: str
@@ -69,9 +73,16 @@ class Result:
     raw_map: NDArray[np.float32] | None
     map_threshold: float | None
     map_normal: float | None = None
+    reason: str | None = None
+    marks: tuple[Mark, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The contract's JSON object; floats are finite."""
-        kept = {"raw_map", "map_threshold", "map_normal", "regions"}
+        kept = {"raw_map", "map_threshold", "map_normal", "regions", "marks"}
         fields = {name: getattr(self, name) for name in self.__slots__ if name not in kept}
-        return {"schema": RESULT_SCHEMA, **fields, "regions": [asdict(region) for region in self.regions]}
+        return {
+            "schema": RESULT_SCHEMA,
+            **fields,
+            "regions": [asdict(region) for region in self.regions],
+            "marks": [asdict(mark) for mark in self.marks],
+        }

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgevand.bundle import DEFAULT_METHOD
 from edgevand_runtime.engines import EncoderOutput
+from edgevand_runtime.features import joined
 from edgevand_runtime.memory import MemoryBank
-from edgevand_runtime.methods import open_method
+from edgevand_runtime.methods import kind_of, open_method
 from edgevand_runtime.parity_limits import LIMITS
 from edgevand_runtime.preprocess import to_tensor
 
@@ -96,7 +98,7 @@ def check_parity(bundle: Bundle, engine: Engine, *, batched: bool = True) -> Par
     images = np.stack([to_tensor(picture[..., ::-1], manifest.image) for picture in golden["image"]])
     text = golden.get("text")
     reference = _split(manifest, golden)
-    runs = [_join([engine.run(images[i : i + 1], text) for i in range(len(images))])]
+    runs = [joined([engine.run(images[i : i + 1], text) for i in range(len(images))])]
     if batched:
         runs.append(engine.run(images, text))
     checks = [
@@ -108,34 +110,30 @@ def check_parity(bundle: Bundle, engine: Engine, *, batched: bool = True) -> Par
         )
         for name in _by_name(manifest, reference)
     ]
-    checks += _compare_scores(manifest, text, reference, runs, LIMITS[engine.precision])
+    if manifest.graph == bundle.whole.graph:
+        manifest = bundle.as_method(DEFAULT_METHOD).manifest  # of the encoder, whatever method it then serves
+    if kind_of(manifest).searches:
+        checks += _compare_scores(manifest, text, reference, runs, LIMITS[engine.precision])
     return ParityReport(engine.name, engine.precision, len(images), tuple(checks))
 
 
 def _split(manifest: Manifest, tensors: Mapping[str, NDArray[Any]]) -> EncoderOutput:
     """Golden tensors as an encoder's output."""
     return EncoderOutput(
-        embedding=tensors["embedding"],
+        embedding=tensors.get("embedding", np.empty((len(tensors["image"]), 0), np.float32)),
         tokens=tuple(tensors[f"tokens_{stage.index}"] for stage in manifest.stages),
         logits=tuple(tensors[f"logits_{stage.index}"] for stage in manifest.stages if stage.head),
+        maps={each.name: tensors[f"map_{each.name}"] for each in manifest.maps},
     )
 
 
 def _by_name(manifest: Manifest, output: EncoderOutput) -> dict[str, NDArray[np.float32]]:
     """An encoder's outputs by the names of the graph."""
-    named = {"embedding": output.embedding}
+    named = {"embedding": output.embedding} if manifest.embedding_dim else {}
     named |= {f"tokens_{s.index}": tokens for s, tokens in zip(manifest.stages, output.tokens, strict=True)}
     headed = [stage for stage in manifest.stages if stage.head]
-    return named | {f"logits_{s.index}": logits for s, logits in zip(headed, output.logits, strict=True)}
-
-
-def _join(outputs: list[EncoderOutput]) -> EncoderOutput:
-    """Outputs of single frames as those of one batch."""
-    return EncoderOutput(
-        embedding=np.concatenate([one.embedding for one in outputs]),
-        tokens=tuple(map(np.concatenate, zip(*(one.tokens for one in outputs), strict=True))),
-        logits=tuple(map(np.concatenate, zip(*(one.logits for one in outputs), strict=True))),
-    )
+    named |= {f"logits_{s.index}": logits for s, logits in zip(headed, output.logits, strict=True)}
+    return named | {f"map_{name}": found for name, found in output.maps.items()}
 
 
 def _compare(name: str, wanted: NDArray[np.float32], runs: list[NDArray[np.float32]], limits: Limits) -> Check:
@@ -189,7 +187,8 @@ def _method_scores(
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Maps (G, H, W) and raw scores (G,) of golden frames."""
     memory = MemoryBank([tokens[:, None] for tokens in output.tokens])
-    raw = open_method(manifest, text, memory).leave_out(output, range(len(output.embedding)))
+    groups = range(len(output.embedding))
+    raw = open_method(manifest, text, memory).combine(output, memory.leave_out(groups))
     size = (manifest.image.height, manifest.image.width)
     maps = [np.zeros(size, np.float32) if one.raw_map is None else one.raw_map for one in raw]
     return np.stack(maps), np.array([one.raw_score for one in raw])

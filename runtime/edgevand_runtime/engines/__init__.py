@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
 
     from edgevand.bundle import Bundle, Precision
 
-__all__ = ["EncoderOutput", "Engine", "open_engine"]
+__all__ = ["EncoderOutput", "Engine", "Seen", "open_engine"]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Which rows of an encoder's output are of which frame, where a frame is seen in parts (``Method.boxes``).
+
+    Attributes:
+        counts: parts of each frame.
+        sizes: width and height of each frame in pixels.
+    """
+
+    counts: tuple[int, ...]
+    sizes: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,11 +37,19 @@ class EncoderOutput:
         embedding: (N, D) float32, unit rows: the class embedding.
         tokens: for each stage (N, P, C) float32, unit vectors, row-major over the grid.
         logits: for each stage with a head (N, h, w) float32, logit of abnormal minus normal; empty without heads.
+        maps: (N, h, w) float32 by name, of graphs that give maps themselves.
+        seen: whose the N rows are, where frames are seen in parts; None where each row is a frame.
     """
 
     embedding: NDArray[np.float32]
     tokens: tuple[NDArray[np.float32], ...]
     logits: tuple[NDArray[np.float32], ...]
+    maps: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    seen: Seen | None = None
+
+    def of(self, seen: Seen) -> EncoderOutput:
+        """The same output, of frames that were seen in parts."""
+        return replace(self, seen=seen)
 
 
 class Engine(Protocol):

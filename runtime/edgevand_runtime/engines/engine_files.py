@@ -119,7 +119,9 @@ def graph_hash(bundle: Bundle, precision: Precision) -> str:
 def engine_path(bundle: Bundle, library: Flavour, target: str, precision: Precision) -> Path:
     """Where the engine of a bundle lies in the user's cache."""
     folder = home() / "engines" / bundle.hash.removeprefix("sha256:")
-    return folder / f"{library}-{target}-{precision}.engine"
+    stem = bundle.manifest.graph.file.removesuffix(".onnx")
+    whose = "" if bundle.manifest.graph == bundle.whole.graph else f"{stem}-"  # a method's own graph
+    return folder / f"{whose}{library}-{target}-{precision}.engine"
 
 
 def record_path(engine: Path) -> Path:

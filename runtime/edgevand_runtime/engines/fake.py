@@ -39,6 +39,7 @@ class FakeEngine:
         random = np.random.default_rng(seed)
         pixels = 3 * _PROBE * _PROBE + 1
         self._stages = manifest.stages
+        self._maps = manifest.maps
         self._projections = [random.standard_normal((pixels, stage.width)).astype(np.float32) for stage in self._stages]
         self._embedding = random.standard_normal((pixels, manifest.embedding_dim)).astype(np.float32)
 
@@ -54,7 +55,8 @@ class FakeEngine:
             for stage, found in zip(self._stages, tokens, strict=True)
             if stage.head
         )
-        return EncoderOutput(_unit(_cells(images, (1, 1))[:, 0] @ self._embedding), tokens, logits)
+        maps = {each.name: _cells(images, each.grid).mean(axis=2).reshape(-1, *each.grid) for each in self._maps}
+        return EncoderOutput(_unit(_cells(images, (1, 1))[:, 0] @ self._embedding), tokens, logits, maps)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from edgevand.errors import FormatError, UsageError
 from edgevand_runtime.engines import EncoderOutput
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
     from typing_extensions import Self
 
@@ -28,11 +29,15 @@ class Ports:
         takes_text: whether the graph has the input ``text``.
         tokens: outputs ``tokens_<i>``, in the manifest's order.
         logits: outputs ``logits_<i>`` of the stages with heads.
+        maps: outputs ``map_<name>``.
+        embeds: whether there is the output ``embedding``.
     """
 
     takes_text: bool
     tokens: tuple[str, ...]
     logits: tuple[str, ...]
+    maps: tuple[str, ...] = ()
+    embeds: bool = True
 
     @classmethod
     def of(cls, manifest: Manifest, inputs: Collection[str], outputs: Collection[str]) -> Self:
@@ -45,6 +50,8 @@ class Ports:
             "text" in inputs,
             tuple(f"tokens_{stage.index}" for stage in manifest.stages),
             tuple(f"logits_{stage.index}" for stage in manifest.stages if stage.head),
+            tuple(f"map_{each.name}" for each in manifest.maps),
+            manifest.embedding_dim > 0,
         )
         lacking = sorted(set(ports.outputs) - set(outputs))
         if lacking:
@@ -57,7 +64,7 @@ class Ports:
     @property
     def outputs(self) -> tuple[str, ...]:
         """Every output that is read."""
-        return ("embedding", *self.tokens, *self.logits)
+        return (*(("embedding",) if self.embeds else ()), *self.tokens, *self.logits, *self.maps)
 
     def feed(self, images: NDArray[np.float32], text: NDArray[np.float32] | None) -> dict[str, NDArray[np.float32]]:
         """Inputs by name.
@@ -73,8 +80,10 @@ class Ports:
 
     def output(self, found: Mapping[str, NDArray[np.float32]]) -> EncoderOutput:
         """Outputs by name as what the encoder says."""
+        rows = len(found[self.outputs[0]])
         return EncoderOutput(
-            embedding=found["embedding"],
+            embedding=found["embedding"] if self.embeds else np.empty((rows, 0), np.float32),
             tokens=tuple(found[name] for name in self.tokens),
             logits=tuple(found[name] for name in self.logits),
+            maps={name.removeprefix("map_"): found[name] for name in self.maps},
         )

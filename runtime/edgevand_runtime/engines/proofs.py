@@ -37,7 +37,7 @@ PROOF_SCHEMA = "edgevand.proof/1"
 
 _LOG = logging.getLogger(__name__)
 _MAX_BYTES = 1 << 20
-_KEY = ("generator", "bundle", "engine", "precision", "library", "device")
+_KEY = ("generator", "bundle", "graph", "engine", "precision", "library", "device")
 
 _of_this_process: dict[str, Proof] = {}
 
@@ -59,6 +59,7 @@ class Proof(Record):
     created: str = Field(description="UTC, ISO 8601 with milliseconds and Z")
     generator: str
     bundle: str = Field(description="hash of the bundle")
+    graph: str = Field(description="file of the graph in it, that of the encoder or of a method")
     engine: str = Field(description="kind and device, like openvino:cpu")
     precision: Precision
     library: str = Field(description="version of the library that computed")
@@ -146,6 +147,7 @@ def _key(bundle: Bundle, engine: Engine) -> dict[str, str]:
     return {
         "generator": created_by(PROOF_SCHEMA)["generator"],
         "bundle": bundle.hash,
+        "graph": bundle.manifest.graph.file,
         "engine": engine.name,
         "precision": engine.precision,
         "library": library_version(engine.name),

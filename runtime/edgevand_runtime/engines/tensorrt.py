@@ -275,7 +275,8 @@ class TensorRTEngine:
 
 def _output_shapes(manifest: Manifest) -> dict[str, tuple[int, ...]]:
     """Shape of each output for one image."""
-    shapes: dict[str, tuple[int, ...]] = {"embedding": (manifest.embedding_dim,)}
+    shapes: dict[str, tuple[int, ...]] = {"embedding": (manifest.embedding_dim,)} if manifest.embedding_dim else {}
+    shapes |= {f"map_{each.name}": each.grid for each in manifest.maps}
     for stage in manifest.stages:
         shapes[f"tokens_{stage.index}"] = (stage.grid[0] * stage.grid[1], stage.width)
         if stage.head:

@@ -17,9 +17,10 @@ from edgevand_runtime.augment import chosen_poses
 from edgevand_runtime.bank_writer import calibrated_bank
 from edgevand_runtime.detector import Detector, choose_text
 from edgevand_runtime.evaluation.draws import drawn_order, time_order
-from edgevand_runtime.features import Features, encode_frame, stack
+from edgevand_runtime.features import Features, decide, encode_frame, stack
 from edgevand_runtime.frame import iso_time
 from edgevand_runtime.memory import MemoryBank
+from edgevand_runtime.methods import kind_of, own_tensors
 from edgevand_runtime.preprocess import load_image
 from edgevand_runtime.quality import Look, group_looks, look_at
 from edgevand_runtime.sources.base import new_frame
@@ -128,7 +129,7 @@ class CaseMaker:
         self._engine = engine
         self._class = dataset_class
         self._options = options
-        self._augment = chosen_poses(options.augment, bundle.manifest)
+        self._augment = chosen_poses(options.augment, bundle.manifest, follow=kind_of(bundle.manifest).poses)
         self._failed = failed
         self._told = told
         self.object_name, self._text = text_for(bundle, dataset_class.name, options)
@@ -193,7 +194,8 @@ class CaseMaker:
         return encoded
 
     def _zero_shot(self) -> Case:
-        if self._text is None:
+        kind = kind_of(self._bundle.manifest)
+        if self._text is None and kind.searches:
             reason = "the bundle has no text embeddings, without which nothing scores before a frame is enrolled"
             return Case(0, self._options.seeds[0], None, (), None, reason)
         detector = Detector(self._bundle, self._engine, object_name=self.object_name, text_file=self._options.text_file)
@@ -201,28 +203,35 @@ class CaseMaker:
 
     def _few_shot(self, seed: int, taken: list[Sample], features: Features) -> Iterator[Case]:
         """The cases of one draw, the smallest bank first, each searching only what it has beyond the one before."""
-        stages = [f"tokens_{stage.index}" for stage in self._bundle.manifest.stages]
+        kind = kind_of(self._bundle.manifest)
+        stages = [f"tokens_{stage.index}" for stage in self._bundle.manifest.stages] if kind.searches else []
         widened = [features[name].astype(np.float32, copy=False) for name in stages] if taken else []
+        own = own_tensors(self._bundle.own_tensors())
         memory: MemoryBank | None = None
         for shots in sorted(set(self._options.shots) - {0}):
             if len(taken) < shots:
                 reason = f"only {len(taken)} of {shots} frames to enrol could be read"
                 yield Case(shots, seed, self.object_name, tuple(taken), None, reason)
                 continue
-            first = {name: tensor[:shots] for name, tensor in features.items()}
+            if shots < kind.least_frames:
+                reason = f"{kind.name} needs at least {kind.least_frames} frames to enrol"
+                yield Case(shots, seed, self.object_name, tuple(taken), None, reason)
+                continue
+            first = {name: tensor[:shots] for name, tensor in features.items()} | own
             if self._text is not None:
                 first["text"] = self._text
             encoded = [self._of(sample) for sample in taken[:shots]]
-            bank = calibrated_bank(
-                self._bundle, self._fields(encoded[0].frame), _records(encoded), first, self._options.false_alarm_rate
-            )
-            memory = MemoryBank([stage[:shots] for stage in widened], memory)
-            detector = Detector(self._bundle, self._engine, bank, memory=memory)
+            records = _records(encoded)
+            bundle, _ = decide(self._bundle, first, [record["group"] for record in records], None)
+            fields, rate = self._fields(encoded[0].frame), self._options.false_alarm_rate
+            bank = calibrated_bank(bundle, fields, records, first, rate)
+            if kind.searches:
+                memory = MemoryBank([stage[:shots] for stage in widened], memory)
+            detector = Detector(bundle, self._engine, bank, memory=memory)
             yield Case(shots, seed, self.object_name, tuple(taken[:shots]), detector)
 
     def _fields(self, frame: Frame) -> dict[str, Any]:
         return {
-            "method": self._bundle.manifest.method,
             "object": self.object_name,
             "source": self._class.name,
             "frame_size": frame.size,

@@ -26,6 +26,7 @@ from edgevand_runtime.evaluation.summary import summarise, summarise_aufc
 from edgevand_runtime.evaluation.work import Work, differing
 from edgevand_runtime.evaluation.worst import find_worst
 from edgevand_runtime.frame_files import make_directory
+from edgevand_runtime.methods import kind_of
 from edgevand_runtime.threads import available_cores
 
 if TYPE_CHECKING:
@@ -111,7 +112,9 @@ def evaluate(  # noqa: PLR0913 - by name
     """
     if html:
         require_html()
-    options = replace(options, augment=chosen_poses(options.augment, bundle.manifest))
+    options = replace(
+        options, augment=chosen_poses(options.augment, bundle.manifest, follow=kind_of(bundle.manifest).poses)
+    )
     _check_shots(dataset, options)
     for dataset_class in dataset.classes:
         text_for(bundle, dataset_class.name, options)
@@ -289,6 +292,8 @@ def _identity(dataset: Dataset, bundle: Bundle, options: EvaluateOptions) -> dic
         "schema": REPORT_SCHEMA,
         "version": __version__,
         "bundle": bundle.hash,
+        "method": bundle.manifest.method,
+        "settings": bundle.manifest.settings,
         "dataset": _listing_hash(dataset),
         "options": options.to_json(),
     }
@@ -346,6 +351,8 @@ def _report(
             "image": [manifest.image.height, manifest.image.width],
             "image_score": manifest.score.image,
         },
+        "method": manifest.method,
+        "settings": manifest.settings,
         "options": options.to_json(),
         "machine": machine(engine.name),
         "identity": identity,

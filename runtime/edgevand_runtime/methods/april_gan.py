@@ -20,42 +20,29 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgevand_runtime.maps import sigmoid, top_mean, upsample
-from edgevand_runtime.methods.base import RawScore
+from edgevand_runtime.methods.base import Method, MethodKind, Opening, RawScore, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from edgevand.bundle import Manifest
     from edgevand_runtime.engines import EncoderOutput
-    from edgevand_runtime.methods.base import Search
 
-__all__ = ["AprilGan"]
+__all__ = ["APRIL_GAN", "AprilGan"]
 
 _TOP = 0.01
 
 
-class AprilGan:
+class AprilGan(Method):
     """One bundle's scoring rule with its text and, where enrolled, its memory bank."""
 
-    def __init__(
-        self,
-        manifest: Manifest,
-        text: NDArray[np.float32] | None,
-        memory: Search | None,
-        inside: NDArray[np.bool_] | None = None,
-    ) -> None:
-        """Bring together what a frame is scored with.
-
-        Args:
-            manifest: of the bundle.
-            text: (2, D) float32 unit rows (normal, abnormal), or None.
-            memory: bank of the enrolled frames, or None for zero-shot.
-            inside: (S_h, S_w) region of interest at the bundle's image size; None for the whole image.
-        """
-        self._memory = memory
-        self._text = text
+    def __init__(self, opening: Opening) -> None:
+        """Bring together what a frame is scored with."""
+        super().__init__(opening)
+        manifest, inside = opening.manifest, opening.inside
+        self._memory = memory = opening.search
+        self._text = text = opening.text
         self._size = (manifest.image.height, manifest.image.width)
         self._grids = [stage.grid for stage in manifest.stages]
         self._logit_scale = manifest.logit_scale
@@ -73,13 +60,6 @@ class AprilGan:
         """Score N encoded frames."""
         distances = None if self._memory is None else self._memory.distances(outputs.tokens)
         return self.combine(outputs, distances)
-
-    def leave_out(self, outputs: EncoderOutput, groups: Sequence[int]) -> list[RawScore]:
-        """Score the F enrolled frames against each other; ``outputs`` are theirs, in the bank's order."""
-        if self._memory is None:
-            message = "leave_out needs a memory bank"
-            raise ValueError(message)
-        return self.combine(outputs, self._memory.leave_out(groups))
 
     def combine(self, outputs: EncoderOutput, distances: Sequence[NDArray[np.float32]] | None) -> list[RawScore]:
         """Score N frames by their distances; one after another, as a batch of maps would bring no speed."""
@@ -138,3 +118,12 @@ class AprilGan:
 def _add(total: NDArray[np.float32] | None, part: NDArray[np.float32]) -> NDArray[np.float32]:
     """The sum so far and a part; the first part is copied."""
     return part.copy() if total is None else np.add(total, part, out=total)
+
+
+APRIL_GAN = MethodKind(
+    name="april-gan",
+    summary="linear heads and text for the first frame, a memory bank of patch tokens for enrolled ones; all-round",
+    settings=Settings,
+    open=AprilGan,
+    searches=True,
+)
