@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 from edgevand.errors import UsageError
 from edgevand.staging import staged_directory
 from edgevand_runtime.datasets.making import layouts
+from edgevand_runtime.datasets.making.boxes import BOXES, BoxCamera
 from edgevand_runtime.datasets.making.camera import Camera
 from edgevand_runtime.datasets.making.layouts import Counts
 from edgevand_runtime.datasets.visa import PREPARED, SPLIT_FILE
@@ -83,6 +84,10 @@ def make_dataset(
         for number, name in enumerate(names):
             if progress is not None:
                 progress(name)
+            if layout == "loco" and name in BOXES:
+                camera_of_box = BoxCamera(name, options.seed, (options.size, round(options.size / _WIDE)))
+                layouts.write_loco(root / name, camera_of_box, counts)
+                continue
             camera = _camera(layout, name, number, options)
             if layout == "mvtec":
                 layouts.write_mvtec(root / name, camera, counts, grey=number == 1)
@@ -122,7 +127,7 @@ def _checked(layout: DrawnLayout, options: MakeOptions) -> tuple[str, ...]:
             f"expected a size of {_LEAST_SIZE} to {_MOST_SIZE} pixels, found {options.size}; choose another"
         )
     names = tuple(name.strip().replace(" ", "_") for name in options.classes or DRAWN_CLASSES[layout])
-    known = sorted(name.replace(" ", "_") for name in CATALOGUE)
+    known = sorted([*(name.replace(" ", "_") for name in CATALOGUE), *(BOXES if layout == "loco" else ())])
     for name in names:
         if name not in known:
             raise UsageError(f"expected objects among {', '.join(known)}, found {name!r}; choose one of them")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.random import Generator
     from numpy.typing import NDArray
 
-__all__ = ["LOGICAL", "Camera", "Mark", "Shot"]
+__all__ = ["LOGICAL", "Camera", "Mark", "Shot", "lay_ground", "shows", "widened"]
 
 LOGICAL = ("missing", "additional", "misplaced")
 """What can be wrong with pieces that are sound."""
@@ -71,6 +71,8 @@ class Shot:
 class Camera:
     """What one class of a drawn dataset is photographed with."""
 
+    logical = LOGICAL
+
     def __init__(
         self, name: str, seed: int, size: tuple[int, int], *, cells: tuple[int, int] = (1, 1), upright: bool = False
     ) -> None:
@@ -91,7 +93,7 @@ class Camera:
         self._pieces: dict[int, int] | None = None
         self._fills = name in TEXTURES
         self._cells = (1, 1) if self._fills else cells
-        self._ground = _ground(rng, size)
+        self._ground = lay_ground(rng, size)
         turn = float(rng.uniform(0, 2 * np.pi))
         self._turn = 0.0 if upright or self._fills else turn
         self._gain, self._lamp = float(rng.uniform(0.8, 1.05)), float(rng.uniform(0, 2 * np.pi))
@@ -120,7 +122,7 @@ class Camera:
                 change = plan(kind, rng, self._blueprint, surface)
                 picture = view.picture({place: (self._blueprint, change)})
                 mask = truth_mask(whole, picture)
-                if _shows(mask):
+                if shows(mask):
                     break
             else:
                 raise UsageError(self._unseen(kind))
@@ -148,11 +150,11 @@ class Camera:
         for piece in map(int, rng.permutation(list(self.pieces()))):
             lacking = view.picture({0: (self._blueprint, Change(without=piece))})
             gap = truth_mask(whole, lacking)
-            if _shows(gap):
+            if shows(gap):
                 break
         else:
             raise UsageError(self._unseen(kind))
-        missing = Mark(f"missing_{piece}", _widened(gap))
+        missing = Mark(f"missing_{piece}", widened(gap))
         if kind == "missing":
             return Shot(self._expose(lacking, index), (missing,))
         kept, before = self._blueprint.pieces, whole
@@ -162,7 +164,7 @@ class Camera:
             elsewhere = moved(self._blueprint.pieces[piece], view.way(0, gap, rng))
             picture = view.picture({0: (replace(self._blueprint, pieces=(*kept, elsewhere)), None)})
             mask = truth_mask(before, picture)
-            if _shows(mask):
+            if shows(mask):
                 break
         else:
             raise UsageError(self._unseen(kind))
@@ -188,7 +190,7 @@ class Camera:
             piece: truth_mask(whole, view.picture({0: (self._blueprint, Change(without=piece))}))
             for piece in self._blueprint.removable
         }
-        return {piece: int(np.count_nonzero(gap)) for piece, gap in gaps.items() if _shows(gap)}
+        return {piece: int(np.count_nonzero(gap)) for piece, gap in gaps.items() if shows(gap)}
 
     def some_kinds(self, count: int) -> tuple[str, ...]:
         """A few of the kinds of damage, which ones being part of the design."""
@@ -222,18 +224,18 @@ class Camera:
         return np.random.default_rng([*self._key, index, stream])
 
 
-def _shows(mask: NDArray[np.uint8]) -> bool:
+def shows(mask: NDArray[np.uint8]) -> bool:
     """Whether a defect can be seen."""
     return int(np.count_nonzero(mask)) >= max(_LEAST_PIXELS, _LEAST_AREA * mask.size)
 
 
-def _widened(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def widened(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A mask with a margin of a fortieth of the picture."""
     side = 2 * (min(mask.shape) // 40) + 1
     return np.asarray(cv2.dilate(mask, np.ones((side, side), np.uint8)), np.uint8)
 
 
-def _ground(rng: Generator, size: tuple[int, int]) -> Field:
+def lay_ground(rng: Generator, size: tuple[int, int]) -> Field:
     """What the object lies on, (3, H, W)."""
     width, height = size
     y, x = np.mgrid[0:height, 0:width].astype(np.float32) * np.float32(160 / min(size))

@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 
 from edgevand.errors import OutputError, UsageError
-from edgevand_runtime.datasets.making.camera import LOGICAL, Camera
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from edgevand_runtime.datasets.making.camera import Shot
+    from edgevand_runtime.datasets.making.boxes import BoxCamera
+    from edgevand_runtime.datasets.making.camera import Camera, Shot
 
 __all__ = ["Counts", "write_folder", "write_loco", "write_mvtec", "write_visa", "write_visa_prepared"]
 
@@ -95,7 +95,7 @@ def write_visa_prepared(folder: Path, camera: Camera, counts: Counts) -> None:
         _save(folder / "ground_truth" / "bad" / f"{at:03}.png", shot.union)
 
 
-def write_loco(folder: Path, camera: Camera, counts: Counts) -> None:
+def write_loco(folder: Path, camera: Camera | BoxCamera, counts: Counts) -> None:
     """One class as in MVTec LOCO: half of the anomalies logical, half structural, one mask for each defect.
 
     Missing and additional pieces are found whole when as many pixels are found as the piece has (absolute saturation),
@@ -110,14 +110,14 @@ def write_loco(folder: Path, camera: Camera, counts: Counts) -> None:
             f"expected objects with pieces that can be missing, found {folder.name}; choose others, circuit_board say"
         )
     damages = tuple(kind for kind in camera.kinds if kind not in {"missing piece", "extra piece"})
-    values = _write_config(folder / "defects_config.json", pieces, damages)
+    values = _write_config(folder / "defects_config.json", camera.logical, pieces, damages)
     numbers = itertools.count()
     for split, count in (("train", counts.train), ("validation", counts.validation), ("test", counts.good)):
         for at in range(count):
             _save(folder / split / "good" / f"{at:03}.png", camera.normal(next(numbers)).image)
     logical = (counts.bad + 1) // 2
     for at in range(logical):
-        shot = camera.illogical(next(numbers), LOGICAL[at % len(LOGICAL)])
+        shot = camera.illogical(next(numbers), camera.logical[at % len(camera.logical)])
         _save_loco(folder, "logical_anomalies", at, shot, values)
     for at in range(max(1, counts.bad - logical)):
         first = damages[at % len(damages)]
@@ -144,10 +144,15 @@ def _shares(camera: Camera, count: int) -> Iterator[tuple[str, int]]:
             yield kind, at
 
 
-def _write_config(path: Path, pieces: Mapping[int, int], damages: Sequence[str]) -> dict[str, int]:
-    """Write ``defects_config.json``; returns the pixel value of each defect, from 255 down as in LOCO."""
+def _write_config(
+    path: Path, logical: Sequence[str], pieces: Mapping[int, int], damages: Sequence[str]
+) -> dict[str, int]:
+    """Write ``defects_config.json``; returns the pixel value of each defect, from 255 down as in LOCO.
+
+    What is misplaced is missing here and additional there.
+    """
     wanted: dict[str, int | float] = {}
-    for defect in ("missing", "additional"):
+    for defect in (name for name in logical if name != "misplaced"):
         wanted |= {f"{defect}_{piece}": area for piece, area in pieces.items()}
     wanted |= {damage.replace(" ", "_"): 1.0 for damage in damages}
     entries = [
