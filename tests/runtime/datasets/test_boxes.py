@@ -10,14 +10,17 @@ import pytest
 
 from edgevand.errors import UsageError
 from edgevand_runtime.datasets import examine
-from edgevand_runtime.datasets.making import MakeOptions, make_dataset
+from edgevand_runtime.datasets.making import MakeOptions, boxes, make_dataset
 from edgevand_runtime.datasets.making.boxes import BOXES, BoxCamera
 from edgevand_runtime.drawn.picture import VISIBLE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from edgevand_runtime.datasets.making.camera import Shot
 
 SIZE = (160, 128)
 CROWDS = {"tool_tray": 9, "snack_box": 12, "fuse_row": 10}
@@ -84,8 +87,10 @@ def test_boxes_are_drawn_in_the_layout_loco_alone(tmp_path: Path) -> None:
         make_dataset("mvtec", tmp_path / "d", MakeOptions(classes=("tool_tray",)))
 
 
-def test_damage_too_small_to_be_seen_is_refused() -> None:
-    camera = BoxCamera("snack_box", 0, (10, 8))
-    with pytest.raises(UsageError, match=r"expected the defect '.*' to be seen, found it too small; raise --size"):
-        for index in range(10):
-            camera.damaged(index, "scratch")
+@pytest.mark.parametrize(
+    "picture", [lambda camera: camera.damaged(0, "dent"), lambda camera: camera.illogical(0, "missing")]
+)
+def test_what_cannot_be_seen_is_refused(picture: Callable[[BoxCamera], Shot], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boxes, "shows", lambda _: False)
+    with pytest.raises(UsageError, match=r"expected the defect .* to be seen, found it too small; raise --size"):
+        picture(BoxCamera("snack_box", 0, (40, 32)))
