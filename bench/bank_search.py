@@ -150,7 +150,7 @@ def real(data: Path) -> list[dict[str, Any]]:
         memory = MemoryBank(tokens, limit=None if share == 1 else share * half)
         method = open_method(manifest, text, memory)
         raws = [raw.raw_score for raw in method.score(_outputs(bundle, scored))]
-        left = [raw.raw_score for raw in method.leave_out(_outputs(bundle, enrolled), groups)]
+        left = [raw.raw_score for raw in method.combine(_outputs(bundle, enrolled), memory.leave_out(groups))]
         limit = calibrate(left, left, 0.01, manifest.score.usual_sd).image
         kept = _own_rows_removed(bundle, memory, text, enrolled)
         good, bad = raws[: len(others)], raws[len(others) :]

@@ -281,10 +281,11 @@ def judge_scene(
         for draw in range(count):
             rng = np.random.default_rng([draw, shots])
             enrolled = np.arange(shots) if scene.ordered else np.sort(rng.permutation(normals)[:shots])
-            method = open_method(bare, text, LookedUp(tables, enrolled), None)
+            looked_up = LookedUp(tables, enrolled)
+            method = open_method(bare, text, looked_up, None)
             rest = np.setdiff1d(np.arange(normals), enrolled)
             raws = {
-                "left-out": method.leave_out(outputs(enrolled), range(shots)),
+                "left-out": method.combine(outputs(enrolled), looked_up.leave_out(range(shots))),
                 "normal": method.score(outputs(rest)),
                 "anomalous": method.score(outputs(np.arange(normals, len(compared.embedding)))),
             }

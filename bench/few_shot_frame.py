@@ -144,13 +144,13 @@ def main() -> None:
         model.visual, stages=STAGES, grid=GRID, size=(SIZE, SIZE), heads=heads.layers, text=bundle.text()[1]
     )
     prepare = rows[0].detector.preprocess
-    reference.enrol([prepare(frame).copy() for frame in bank])
+    reference.enrol([np.array(prepare(frame)) for frame in bank])
     peak = matrix_peak(threads)
     seconds = []
     for frame in frames:
         tensor = prepare(frame)
         start = time.perf_counter()
-        expected = reference.score(tensor)
+        expected = reference.score(np.asarray(tensor))
         seconds.append(time.perf_counter() - start)
         for row in rows:
             take(row, frame, expected)

@@ -35,6 +35,8 @@ COMMANDS = {
     "evaluate": "judge a bundle on a labelled dataset: metrics, tables, plots",
     "dataset": "draw a small labelled dataset in a published layout, or check one",
     "verify": "check a bundle or bank: hashes, schema, parity on this device",
+    "prompts": "list, check and compile the sentences of text, and measure them",
+    "methods": "list what there is to score with, and the options of each",
     "info": "say what a bundle, bank or engine is",
     "benchmark": "measure latency, throughput and memory on this machine",
     "doctor": "say what this machine has, and what to do about what it lacks",

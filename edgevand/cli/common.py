@@ -31,7 +31,7 @@ def print_json(document: Mapping[str, object] | Sequence[object]) -> None:
 
 
 def open_bundle(path: Path | None, *, quiet: bool = False) -> Bundle:
-    """Open the bundle at ``path``, else the newest exported one, else the built-in one, and say which.
+    """Open the bundle at ``path`` (``builtin``: the built-in one), else the newest exported one, else the built-in one.
 
     Raises:
         FormatError: the directory is no whole bundle.
@@ -40,7 +40,7 @@ def open_bundle(path: Path | None, *, quiet: bool = False) -> Bundle:
     from edgevand.home import builtin_bundle, newest_bundle
 
     if path is not None:
-        return Bundle.open(path)
+        return Bundle.open(builtin_bundle() if str(path) == "builtin" and not path.exists() else path)
     newest = newest_bundle()
     if newest is not None:
         say(f"edgevand: bundle {newest}", quiet=quiet)

@@ -16,9 +16,11 @@ from edgevand.cli.options import (
     BundleOption,
     DeviceOption,
     JsonFlag,
+    MethodOption,
     ObjectOption,
     OutputOption,
     QuietFlag,
+    SetOption,
     SourceOption,
     TextOption,
     VerboseFlag,
@@ -45,6 +47,8 @@ def enroll(
     shots: Annotated[
         int | None, typer.Option("--shots", "-k", metavar="K", help="Normal frames to take (default 8).")
     ] = None,
+    method: MethodOption = None,
+    settings: SetOption = None,
     take_all: Annotated[bool, typer.Option("--all", help="Take every frame of a folder or video.")] = False,
     object_name: ObjectOption = None,
     text: TextOption = None,
@@ -86,6 +90,8 @@ def enroll(
     """Build a bank from normal frames of one camera."""
     edits = [name for name, given in (("--append", append), ("--remove", bool(remove)), ("--undo", undo)) if given]
     fixed = {
+        "--method": method,
+        "--set": settings or None,
         "--roi": roi,
         "--object": object_name,
         "--augment": augment,
@@ -101,6 +107,8 @@ def enroll(
     if remove:
         _remove(bundle, bank, remove, json=json, quiet=quiet)
         return
+    from edgevand_runtime.methods.choosing import seen_as
+
     options = _options(
         shots=shots,
         take_all=take_all,
@@ -116,7 +124,7 @@ def enroll(
     if append:
         opened, edited = open_pair(bundle, bank, need_bank=True, quiet=quiet or json)
     else:
-        opened = open_bundle(bundle, quiet=quiet or json)
+        opened = seen_as(open_bundle(bundle, quiet=quiet or json), method, pairs=settings or ())
     wanted = wanted_precision(precision) if edited is None else edited.record.precision
     done = _take(
         source, opened, edited, options, output, device=device, backend=backend, precision=wanted, quiet=quiet or json
@@ -185,6 +193,7 @@ def _take(
     from edgevand_runtime.engines import open_engine
     from edgevand_runtime.enroll import append_frames, enroll
     from edgevand_runtime.gate import told_of_precision
+    from edgevand_runtime.methods import kind_of
     from edgevand_runtime.sources import open_source
 
     if source is None:
@@ -194,7 +203,8 @@ def _take(
             )
             raise UsageError(message)
         source = full_source(bank.record.source)
-    if bank is None and options.augment is None and bundle.manifest.enrol.augment:
+    follow = kind_of(bundle.manifest).poses
+    if bank is None and options.augment is None and bundle.manifest.enrol.augment and follow:
         named = " and ".join(_POSES[name] for name in bundle.manifest.enrol.augment)
         say(f"each frame goes in {named}, as the bundle recommends; --augment none for a fixed view", quiet=quiet)
     target = output or home() / "banks" / _slug(source)
@@ -262,6 +272,8 @@ def _report(done: Enrolment, *, json: bool, quiet: bool) -> None:
     record = done.bank.record
     if done.skipped:
         say(f"{done.skipped} frames passed over for too little spacing.", quiet=quiet)
+    for sentence in done.decided:
+        say(sentence, quiet=quiet)
     for warning in done.warnings:
         say(f"warning: {warning}", quiet=quiet)
     if done.compressed is not None:

@@ -16,10 +16,12 @@ from edgevand.cli.options import (
     BundleOption,
     DeviceOption,
     JsonFlag,
+    MethodOption,
     ObjectOption,
     OutputOption,
     PrecisionOption,
     QuietFlag,
+    SetOption,
     TextOption,
     VerboseFlag,
     poses,
@@ -58,6 +60,8 @@ def evaluate(
         float, typer.Option(metavar="R", help="False-alarm rate asked of the enrolled threshold, per frame.")
     ] = 0.01,
     augment: AugmentOption = None,
+    method: MethodOption = None,
+    settings: SetOption = None,
     ordered: Annotated[
         bool, typer.Option("--ordered", help="Enrol the first frames in order of time, and judge the rest in it.")
     ] = False,
@@ -98,6 +102,7 @@ def evaluate(
     from edgevand_runtime.evaluation import EvaluateOptions
     from edgevand_runtime.evaluation import evaluate as run
     from edgevand_runtime.evaluation.run import require_html
+    from edgevand_runtime.methods.choosing import seen_as
 
     options = EvaluateOptions(
         shots=_numbers("--shots", shots),
@@ -113,7 +118,7 @@ def evaluate(
     if html:
         require_html()
     opened = open_dataset(data, dataset, None if classes is None else _listed(classes))  # type: ignore[arg-type] # checked there
-    the_bundle = open_bundle(bundle, quiet=quiet)
+    the_bundle = seen_as(open_bundle(bundle, quiet=quiet), method, pairs=settings or ())
     engine = open_engine(the_bundle, backend=backend, device=device, precision=wanted_precision(precision))
     try:
         with _progress(shown=sys.stderr.isatty() and not quiet) as told:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from edgevand.cli.common import require_torch
-from edgevand.cli.options import JsonFlag, OutputOption, QuietFlag, VerboseFlag
+from edgevand.cli.options import JsonFlag, OutputOption, QuietFlag, SetOption, VerboseFlag
 from edgevand.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from edgevand.bundle import ParityRecord
     from edgevand_export.export import ExportOptions
@@ -86,7 +86,26 @@ def export(
         bool, typer.Option("--text-only", help="Write text embeddings of further objects for --bundle, no graph.")
     ] = False,
     bundle: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="With --text-only: the bundle that the text is for.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="With --text-only: the bundle that the text is for; with --method: the one to start from.",
+        ),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            metavar="NAME",
+            help="Prepare a bundle for this method (`edgevand methods`): --bundle, else what --model exports.",
+        ),
+    ] = None,
+    settings: SetOption = None,
+    weights: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--weights", metavar="FILE", help="With --method: what `edgevand train` wrote or you bring; repeatable."
+        ),
     ] = None,
     output: OutputOption = None,
     json_: JsonFlag = False,
@@ -100,13 +119,19 @@ def export(
     """
     from edgevand.prompts import DEFAULT_PACK
 
-    if bundle is not None and not text_only:
-        raise UsageError("expected --bundle only together with --text-only, found it alone; give -o for a new bundle")
+    if bundle is not None and not text_only and method is None:
+        raise UsageError(
+            "expected --bundle only together with --text-only or --method, found it alone; give -o for a new bundle"
+        )
+    if method is None and (settings or weights):
+        raise UsageError("expected --method with --set or --weights, found none; name the method they are for")
     wanted = tuple(dict.fromkeys(objects or ()))
     numbers = _stages(stages)
     require_torch("the export")
     if text_only:
         document, sentence = _text(bundle, wanted, output, pretrained, prompts, quiet=quiet)
+    elif method is not None and bundle is not None:
+        document, sentence = _method(bundle, method, settings or (), weights or (), output, quiet=quiet)
     else:
         from edgevand_export.export import DEFAULT_MODEL, DEFAULT_OBJECT, ExportOptions
         from edgevand_export.presets import find_preset
@@ -129,7 +154,10 @@ def export(
             calibrate=calibrate,
             output=output,
         )
-        document, sentence = _bundle(options, quiet=quiet)
+        if method is None:
+            document, sentence = _bundle(options, quiet=quiet)
+        else:
+            document, sentence = _both(options, method, settings or (), weights or (), quiet=quiet)
     print(json.dumps(document, ensure_ascii=False) if json_ else sentence)
 
 
@@ -163,6 +191,45 @@ def _bundle(options: ExportOptions, *, quiet: bool) -> tuple[dict[str, Any], str
     if not manifest.has_heads:
         lines.append("no zero-shot map, because there was no --heads file; text score and memory bank work")
     return document, "\n".join(lines)
+
+
+def _method(
+    bundle: Path, method: str, settings: Sequence[str], weights: Sequence[Path], output: Path | None, *, quiet: bool
+) -> tuple[dict[str, Any], str]:
+    """Prepare a bundle for a method; the document for machines and the lines for people."""
+    from edgevand.cli.common import open_bundle
+    from edgevand_export.methods.preparing import prepare_bundle
+
+    prepared = prepare_bundle(open_bundle(bundle), method, settings, weights, output, _reporter(quiet=quiet))
+    own = prepared.whole.methods[-1].graph
+    document = {
+        "bundle": str(prepared.path),
+        "hash": prepared.hash,
+        "method": method,
+        "settings": prepared.manifest.settings,
+        "parity": (own.parity if own else prepared.whole.parity).model_dump(mode="json"),
+    }
+    if own is None:
+        certified = f"{method} scores what the encoder gives, whose certificate is the bundle's"
+    else:
+        certified = _certificate(own.graph.precision, own.parity)
+    return document, f"{prepared.path}\n{certified}"
+
+
+def _both(
+    options: ExportOptions, method: str, settings: Sequence[str], weights: Sequence[Path], *, quiet: bool
+) -> tuple[dict[str, Any], str]:
+    """Export a model for a moment, and prepare it for a method."""
+    import tempfile
+    from dataclasses import replace
+
+    from edgevand_runtime.methods.choosing import find_kind
+
+    find_kind(method)
+    with tempfile.TemporaryDirectory(prefix="edgevand-") as folder:
+        base = Path(folder) / "bundle"
+        _bundle(replace(options, output=base), quiet=quiet)
+        return _method(base, method, settings, weights, options.output, quiet=quiet)
 
 
 def _certificate(precision: str, parity: ParityRecord) -> str:

@@ -136,6 +136,7 @@ def _bundle_rows(document: dict[str, Any]) -> dict[str, str]:
         "stages": "\n".join(stages),
         "zero-shot map": "yes" if document["heads"] else "no: the bundle has no heads, so maps need a bank (enroll)",
         "objects": ", ".join(document["objects"]) or "none: the bundle has no text",
+        "method": _methods(manifest),
         "score with a bank": f"{' + '.join(manifest['score']['terms'])}, {manifest['score']['image']} of the map",
         "graph": f"ONNX opset {graph['opset']}, {graph['precision']}, {document['bytes'] / 1e6:.1f} MB in all",
         "parity": f"{parity['reference']} against {parity['engine']}: "
@@ -144,6 +145,12 @@ def _bundle_rows(document: dict[str, Any]) -> dict[str, str]:
         "made": f"{manifest['created']} by {manifest['generator']}",
         "hash": document["hash"],
     }
+
+
+def _methods(manifest: dict[str, Any]) -> str:
+    """The method that scores where nobody names one, and those that the bundle was prepared for besides."""
+    prepared = [each["name"] for each in manifest["methods"] if each["name"] != manifest["method"]]
+    return f"{manifest['method']}" + (f"; prepared for {', '.join(prepared)} as well" if prepared else "")
 
 
 def _variant(variant: dict[str, Any]) -> str:

@@ -35,7 +35,7 @@ def open_models(bundle: Path | None, bank: Path | None, *, quiet: bool = False) 
     from edgevand.home import newest_bank
 
     if bundle is not None:
-        opened = Bundle.open(bundle)
+        opened = open_bundle(bundle, quiet=quiet)
         return opened, None if bank is None else Bank.open(bank, opened)
     chosen = bank or newest_bank()
     if chosen is None:

@@ -17,10 +17,12 @@ __all__ = [
     "BundleOption",
     "DeviceOption",
     "JsonFlag",
+    "MethodOption",
     "ObjectOption",
     "OutputOption",
     "PrecisionOption",
     "QuietFlag",
+    "SetOption",
     "SourceOption",
     "TextOption",
     "ThreadsOption",
@@ -49,6 +51,16 @@ AugmentOption = Annotated[
         metavar="rotate,flip|none",
         help="Add turned or mirrored copies of each frame, or none (default: what the bundle recommends).",
     ),
+]
+MethodOption = Annotated[
+    str | None,
+    typer.Option(
+        "--method", metavar="NAME", help="Method to score with (`edgevand methods`); default: the bundle's own."
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="An option of the method (`edgevand methods show`); repeatable."),
 ]
 BundleOption = Annotated[
     Path | None,

@@ -6,16 +6,19 @@ import sys
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
 from edgevand.cli.common import print_json, require_torch, say
-from edgevand.cli.options import DeviceOption, JsonFlag, QuietFlag, VerboseFlag
+from edgevand.cli.options import DeviceOption, JsonFlag, QuietFlag, SourceOption, VerboseFlag
 from edgevand.errors import BadInputError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from edgevand_export.training.loop import EpochFigures, StepReport, TrainWatcher
     from edgevand_export.training.run import TrainResult
@@ -55,7 +58,27 @@ def train(
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Change one number of the preset; repeatable."),
+        typer.Option(
+            "--set", metavar="FIELD=VALUE", help="Change one number of the preset, or of the method; repeatable."
+        ),
+    ] = None,
+    method: Annotated[
+        str,
+        typer.Option("--method", metavar="NAME", help="april-gan (heads, on --data), or one trained on good frames."),
+    ] = "april-gan",
+    source: SourceOption = None,
+    shots: Annotated[
+        int | None, typer.Option("--shots", "-k", metavar="K", min=1, help="With --source: frames. Default: all.")
+    ] = None,
+    bank: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="With --method: train on the frames of this bank.")
+    ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="With --method: the bundle it is for; default: the newest.")
+    ] = None,
+    weights: Annotated[
+        list[Path] | None,
+        typer.Option("--weights", metavar="FILE", help="With --method: weights of its backbone; repeatable."),
     ] = None,
     image_size: Annotated[
         int | None,
@@ -85,6 +108,15 @@ def train(
     run that was killed goes on with --resume and ends with the same bytes.
     """
     require_torch("training")
+    if method != "april-gan":
+        if data is not None or model is not None or preset is not None:
+            raise UsageError(
+                f"expected --source or --bank with --method {method}, which is trained on good frames, found --data, "
+                "--model or --preset; leave them out"
+            )
+        frames = _GoodFrames(source, shots, bank)
+        _train_method(method, frames, bundle, settings or (), weights or (), output, resume, as_json=json_, quiet=quiet)
+        return
     from edgevand_export.training.run import TrainOptions
     from edgevand_export.training.run import train as run
     from edgevand_runtime.stop import Stop, stop_on_signals
@@ -121,6 +153,66 @@ def train(
             f"expected every picture to be readable, but {len(result.unreadable)} could not be read and were not "
             "trained on; the heads are written: replace the pictures and train anew if they matter"
         )
+
+
+class _GoodFrames(NamedTuple):
+    """Where the frames come from that a method is trained on."""
+
+    source: str | None
+    shots: int | None
+    bank: Path | None
+
+    def take(self) -> list[NDArray[np.uint8]]:
+        """Take them.
+
+        Raises:
+            UsageError: neither a source nor a bank was given, or both.
+        """
+        from edgevand_export.methods.training import frames_of_bank, frames_of_source
+
+        if self.bank is not None and self.source is None:
+            return frames_of_bank(self.bank)
+        if self.source is None or self.bank is not None:
+            found = "neither" if self.bank is None else "both"
+            raise UsageError(f"expected --source of good frames or --bank, found {found}; give one of the two")
+        return frames_of_source(self.source, self.shots)
+
+
+def _train_method(
+    method: str,
+    frames: _GoodFrames,
+    bundle: Path | None,
+    settings: Sequence[str],
+    weights: Sequence[Path],
+    output: Path,
+    resume: bool,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Train a method on good frames, or go on with it."""
+    from edgevand.cli.common import open_bundle
+    from edgevand_export.methods.training import train_method
+    from edgevand_runtime.stop import Stop, stop_on_signals
+
+    opened = open_bundle(bundle, quiet=quiet or as_json)
+    taken = frames.take()
+    stop = Stop()
+
+    def report(line: str) -> None:
+        say(f"edgevand: {line}", quiet=quiet)
+
+    with stop_on_signals(stop):
+        file = train_method(opened, method, taken, settings, weights, output, report=report, stop=stop, resume=resume)
+    if file is None:
+        say("edgevand: interrupted; the same command with --resume goes on")
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if as_json:
+        print_json({"schema": TRAIN_SCHEMA, "method": method, "file": str(file), "frames": len(taken)})
+    else:
+        print(file)
+        command = f"edgevand export --method {method} --bundle {bundle or 'builtin'} --weights {file}"
+        say(f"edgevand: trained on {len(taken)} frames; put it into a bundle with `{command}`", quiet=quiet)
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:

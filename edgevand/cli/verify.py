@@ -55,7 +55,7 @@ def verify(
     proof that --backend auto asks for. Exit code 1: a file, a hash or a number is not what it should be.
     """
     from edgevand.bank import Bank
-    from edgevand.bundle import Bundle
+    from edgevand.bundle import DEFAULT_METHOD, Bundle
     from edgevand.errors import FormatError, GateError
 
     is_bank = (path / "bank.json").is_file()
@@ -66,18 +66,28 @@ def verify(
         opened = Bundle.open((bundle or bundle_of_bank(path)) if is_bank else path)
         bank = Bank.open(path, opened) if is_bank else None
         precisions = (wanted,) if wanted else opened.precisions if bank is None else (bank.record.precision,)
-        reports = list(_run(opened, backend, device, precisions))
+        if bank is not None:
+            views = [opened.as_method(bank.record.method, bank.record.settings)]
+        else:
+            own = [record.name for record in opened.whole.methods if record.graph is not None]
+            views = [opened.as_method(name) for name in (DEFAULT_METHOD, *own)]
+        graphs, reports = [], []
+        for view in views:
+            found = list(_run(view, backend, device, [each for each in precisions if each in view.precisions]))
+            graphs += [view.manifest.graph.file] * len(found)
+            reports += found
     except FormatError as error:
         if as_json:
             print_json({**document, "passed": False, "error": str(error), "parity": None, "engines": []})
         raise GateError(str(error)) from error
     failed = [report for report in reports if not report.passed]
     document |= {"hash": opened.hash if bank is None else bank.hash, "passed": not failed, "error": None}
-    document |= {"parity": reports[0].to_json(), "engines": [report.to_json() for report in reports]}
+    told = [{"graph": graph, **report.to_json()} for graph, report in zip(graphs, reports, strict=True)]
+    document |= {"parity": told[0], "engines": told}
     if as_json:
         print_json(document)
     elif not quiet:
-        _show(path, document["kind"], reports)
+        _show(path, document["kind"], graphs, reports)
     if failed:
         differ = ", ".join(
             f"{check.name} on {report.engine} in {report.precision}"
@@ -126,15 +136,15 @@ def _run(bundle: Bundle, backend: str, device: str, precisions: Sequence[Precisi
             raise absent[-1] if absent else UnavailableError(f"expected an engine for --device {device}, found none")
 
 
-def _show(path: Path, kind: str, reports: Sequence[ParityReport]) -> None:
-    """The tables for people."""
+def _show(path: Path, kind: str, graphs: Sequence[str], reports: Sequence[ParityReport]) -> None:
+    """The tables for people; ``graphs`` are the files that the reports are of."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
     console.print(f"{kind} {path}: files, hashes and schema are right", soft_wrap=True, highlight=False)
-    for report in reports:
-        table = Table(title=f"parity on {report.engine} in {report.precision}", title_justify="left")
+    for graph, report in zip(graphs, reports, strict=True):
+        table = Table(title=f"{graph}: parity on {report.engine} in {report.precision}", title_justify="left")
         for column in ("output", "max abs", "cosine", "limit", "holds"):
             table.add_column(column, justify="right" if column in {"max abs", "cosine"} else "left")
         for check in report.checks:

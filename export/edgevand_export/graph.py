@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from edgevand_export.towers import Tower
 
-__all__ = ["LOGIT_SCALE", "OPSET", "EncoderGraph", "to_onnx"]
+__all__ = ["LOGIT_SCALE", "OPSET", "EncoderGraph", "NamedGraph", "to_onnx"]
 
 LOGIT_SCALE = 100.0
 OPSET = 20
@@ -32,6 +32,18 @@ OPSET = 20
 
 EPSILON = 1e-12
 MAX_BATCH = 1024
+
+
+class NamedGraph(Protocol):
+    """A module whose inputs and outputs have names."""
+
+    @property
+    def input_names(self) -> list[str]:
+        """``image``, and ``text`` where it takes it."""
+
+    @property
+    def output_names(self) -> list[str]:
+        """In the order of what ``forward`` returns."""
 
 
 class EncoderGraph(nn.Module):
@@ -82,11 +94,11 @@ class EncoderGraph(nn.Module):
         return (_unit(features), *map(_unit, stages), *logits)
 
 
-def to_onnx(graph: EncoderGraph, size: tuple[int, int], dim: int) -> Any:  # noqa: ANN401 (onnx_ir has its own types)
+def to_onnx(graph: NamedGraph, size: tuple[int, int], dim: int) -> Any:  # noqa: ANN401 (onnx_ir has its own types)
     """Translate the graph to ONNX with a dynamic batch.
 
     Args:
-        graph: in evaluation mode, float32.
+        graph: a module in evaluation mode, float32.
         size: height and width of the image.
         dim: length of a text embedding.
 
@@ -105,7 +117,7 @@ def to_onnx(graph: EncoderGraph, size: tuple[int, int], dim: int) -> Any:  # noq
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                graph,
+                cast("nn.Module", graph),
                 tuple(inputs),
                 input_names=graph.input_names,
                 output_names=graph.output_names,

@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -23,7 +23,7 @@ from edgevand_runtime.engines.device_bank import DeviceEngine
 from edgevand_runtime.features import open_memory
 from edgevand_runtime.frame import iso_time
 from edgevand_runtime.methods import kind_of, open_method, own_tensors
-from edgevand_runtime.preprocess import crop, to_tensor
+from edgevand_runtime.preprocess import Parts, crop, to_tensor
 from edgevand_runtime.regions import find_regions
 from edgevand_runtime.results import Result
 from edgevand_runtime.threads import available_cores
@@ -43,19 +43,11 @@ if TYPE_CHECKING:
     from edgevand_runtime.memory import MemoryBank
     from edgevand_runtime.methods import RawScore
     from edgevand_runtime.methods.base import Search
+    from edgevand_runtime.preprocess import Prepared
 
-__all__ = ["Detector", "Parts", "choose_text", "roi_at_image_size"]
+__all__ = ["Detector", "choose_text", "roi_at_image_size"]
 
 _LOG = logging.getLogger(__name__)
-
-
-class Parts(NamedTuple):
-    """A preprocessed frame that the method sees in parts."""
-
-    tensors: NDArray[np.float32]
-    """(V, 3, H, W)."""
-    size: tuple[int, int]
-    """Width and height of the frame in pixels."""
 
 
 class Detector:
@@ -96,10 +88,10 @@ class Detector:
         self.camera = camera
         manifest = bundle.manifest
         self.memory = memory
-        if memory is None and bank is not None:
+        kind = kind_of(manifest)
+        if memory is None and bank is not None and kind.searches:
             self.memory = open_memory(manifest, bank)
         self.object_name, self._text = _text_of(bundle, bank, object_name, text_file)
-        kind = kind_of(manifest)
         if bank is None and self._text is None and kind.searches:
             message = (
                 "expected a bank or text embeddings to score with, found neither; enrol normal frames with edgevand "
@@ -170,7 +162,7 @@ class Detector:
             engine.close()
             raise
 
-    def preprocess(self, frame: Frame) -> NDArray[np.float32] | Parts:
+    def preprocess(self, frame: Frame) -> Prepared:
         """(3, H, W) float32: the frame as the encoder wants it; or its parts, for a method that sees it in parts.
 
         Raises:
@@ -193,15 +185,15 @@ class Detector:
             free = np.empty((3, image.height, image.width), np.float32)
         return to_tensor(frame.image, image, free)
 
-    def encode(self, prepared: Sequence[NDArray[np.float32] | Parts]) -> EncoderOutput:
+    def encode(self, tensors: Sequence[Prepared]) -> EncoderOutput:
         """Run the encoder once over N preprocessed frames; later frames are preprocessed into their memory."""
-        parts = [each for each in prepared if isinstance(each, Parts)]
+        parts = [each for each in tensors if isinstance(each, Parts)]
         if parts:
             outputs = self._run(np.concatenate([each.tensors for each in parts]), self._text)
             return outputs.of(Seen(tuple(len(each.tensors) for each in parts), tuple(each.size for each in parts)))
-        tensors = [each for each in prepared if not isinstance(each, Parts)]
-        outputs = self._run(self._batch(tensors), self._text)
-        self._free.extend(tensors)
+        whole = [each for each in tensors if not isinstance(each, Parts)]
+        outputs = self._run(self._batch(whole), self._text)
+        self._free.extend(whole)
         return outputs
 
     def search(self, outputs: EncoderOutput) -> list[RawScore]:

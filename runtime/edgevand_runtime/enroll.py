@@ -25,6 +25,7 @@ from edgevand_runtime.frame import iso_time
 from edgevand_runtime.gate import MIN_FRAMES, look
 from edgevand_runtime.gate import judge as judge_gate
 from edgevand_runtime.methods import kind_of, own_tensors
+from edgevand_runtime.methods.choosing import seen_as
 from edgevand_runtime.quality import Look, Refusal, blurred, look_at
 from edgevand_runtime.shots import STREAM_INTERVAL, RefusedFrame, Shot, ShotTaker
 from edgevand_runtime.spool import Spool
@@ -146,6 +147,7 @@ def enroll(  # noqa: PLR0913 - the variants are optional, and named
     if options.shots is None and source.live:
         message = f"expected a source with an end for --all, found the live {source.uri}; give --shots K."
         raise UsageError(message)
+    bundle = seen_as(bundle)
     object_name, text = choose_text(bundle, options.object_name, options.text_file)
     augment = chosen_poses(options.augment, bundle.manifest, follow=kind_of(bundle.manifest).poses)
     options = replace_field(options, augment=augment)
@@ -345,7 +347,7 @@ class _Session:
     def of(self, engine: Engine) -> _Session:
         """A session of another engine that has encoded nothing yet."""
         other = _Session(self.bundle, engine, self._text, self._options, self._folder)
-        other._inside = self.inside
+        other.inside = self.inside
         return other
 
     def encode(self, shots: Sequence[Shot]) -> None:

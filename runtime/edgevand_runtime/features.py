@@ -223,10 +223,8 @@ def coreset_tensors(manifest: Manifest, memory: MemoryBank | None) -> Features |
     return tensors
 
 
-def open_memory(manifest: Manifest, bank: Bank) -> MemoryBank | None:
-    """The search over a bank's frames, within the memory that the bank allows itself; None for other methods."""
-    if not kind_of(manifest).searches:
-        return None
+def open_memory(manifest: Manifest, bank: Bank) -> MemoryBank:
+    """The search over a bank's frames, within the memory that the bank allows itself."""
     tokens = [bank.features[f"tokens_{stage.index}"] for stage in manifest.stages]
     if bank.coreset is not None:
         stages = [stage.index for stage in manifest.stages]

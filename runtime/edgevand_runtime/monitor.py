@@ -33,13 +33,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from concurrent.futures import Future
 
-    from numpy.typing import NDArray
-
     from edgevand_runtime.camera_health import Health
     from edgevand_runtime.engines import EncoderOutput
     from edgevand_runtime.events import Event, Fault
     from edgevand_runtime.live_view import View
     from edgevand_runtime.methods import RawScore
+    from edgevand_runtime.preprocess import Prepared
     from edgevand_runtime.results import Result
     from edgevand_runtime.sinks import Sink, Snapshots
     from edgevand_runtime.sources import Source
@@ -59,10 +58,10 @@ T = TypeVar("T")
 class Detects(Protocol):
     """What a monitor needs of a detector; see ``Detector``. ``encode`` is called from a thread of its own."""
 
-    def preprocess(self, frame: Frame) -> NDArray[np.float32]:
+    def preprocess(self, frame: Frame) -> Prepared:
         """The frame as the encoder wants it."""
 
-    def encode(self, tensors: Sequence[NDArray[np.float32]]) -> EncoderOutput:
+    def encode(self, tensors: Sequence[Prepared]) -> EncoderOutput:
         """What the encoder says of preprocessed frames."""
 
     def search(self, outputs: EncoderOutput) -> list[RawScore]:
@@ -298,7 +297,7 @@ class Lane:
             self.stats.follow_event(self._outputs.event(event))
 
 
-def _timed_encode(detector: Detects, tensor: NDArray[np.float32]) -> tuple[EncoderOutput, float]:
+def _timed_encode(detector: Detects, tensor: Prepared) -> tuple[EncoderOutput, float]:
     """Encode one frame; runs in the encoder's thread."""
     started = time.perf_counter()
     return detector.encode([tensor]), time.perf_counter() - started

@@ -18,11 +18,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from edgevand_runtime.frame import Frame
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from edgevand_runtime.detector import Detector
     from edgevand_runtime.engines import EncoderOutput
+    from edgevand_runtime.preprocess import Prepared
     from edgevand_runtime.results import Result
 
 __all__ = ["Failure", "Scored", "ahead", "score_frames"]
@@ -75,7 +73,7 @@ class _Prepared:
     """
 
     items: tuple[Frame | Failure, ...]
-    tensors: tuple[NDArray[np.float32], ...]
+    tensors: tuple[Prepared, ...]
     busy: float
 
     @property
@@ -166,7 +164,7 @@ def _fill(items: Iterable[T], queue: Queue[_Item[T] | _Raised | None], stop: thr
 def _prepare(detector: Detector, items: Iterable[Frame | Failure], batch: int) -> Iterator[_Prepared]:
     """Read and preprocess; a batch is full when it holds ``batch`` frames, whatever failures lie between them."""
     held: list[Frame | Failure] = []
-    tensors: list[NDArray[np.float32]] = []
+    tensors: list[Prepared] = []
     busy = 0.0
     try:
         for item in items:

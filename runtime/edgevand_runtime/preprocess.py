@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, Union
 
 import cv2
 import numpy as np
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from edgevand.bundle import ImageRecord
 
-__all__ = ["MAX_PIXELS", "crop", "load_image", "squash", "to_tensor"]
+__all__ = ["MAX_PIXELS", "Parts", "Prepared", "crop", "load_image", "squash", "to_tensor"]
 
 MAX_PIXELS = 178_956_970
 """Largest picture that is read, in pixels (Pillow's own limit against decompression bombs): 16 384 x 10 922, say."""
@@ -50,6 +50,19 @@ _DECODE_ERRORS = (
     zlib.error,
     Image.DecompressionBombError,
 )
+
+
+class Parts(NamedTuple):
+    """A preprocessed frame that its method sees in parts (``Method.boxes``)."""
+
+    tensors: NDArray[np.float32]
+    """(V, 3, H, W)."""
+    size: tuple[int, int]
+    """Width and height of the frame in pixels."""
+
+
+Prepared: TypeAlias = Union["NDArray[np.float32]", Parts]
+"""A preprocessed frame: (3, H, W), or its parts."""
 
 
 def crop(image: NDArray[np.uint8], box: tuple[int, int, int, int]) -> NDArray[np.uint8]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgevand_runtime.events import Event
+    from edgevand_runtime.preprocess import Prepared
 
 EPOCH = datetime(2026, 11, 21, 20, 18, tzinfo=timezone.utc)
 FPS = 10.0
@@ -76,9 +77,9 @@ class ScriptedDetector:
         self.seen.append(frame.index)
         return np.full(1, frame.index, np.float32)
 
-    def encode(self, tensors: Sequence[NDArray[np.float32]]) -> EncoderOutput:
+    def encode(self, tensors: Sequence[Prepared]) -> EncoderOutput:
         """See ``Detector.encode``."""
-        return EncoderOutput(np.stack(tensors), (), ())
+        return EncoderOutput(np.stack([np.asarray(tensor) for tensor in tensors]), (), ())
 
     def search(self, outputs: EncoderOutput) -> list[RawScore]:
         """See ``Detector.search``: the script's score."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from edgevand_runtime.engines import EncoderOutput
     from edgevand_runtime.evaluation.cases import Case
     from edgevand_runtime.frame import Frame
+    from edgevand_runtime.preprocess import Prepared
     from edgevand_runtime.results import Result
 
 __all__ = ["Judged", "Picture", "judge"]
@@ -76,7 +77,7 @@ class _Read:
 
     pictures: tuple[Picture, ...]
     frames: tuple[Frame, ...]
-    tensors: tuple[NDArray[np.float32], ...]
+    tensors: tuple[Prepared, ...]
     busy: float
 
 
@@ -130,7 +131,7 @@ def _read(
     told: Callable[[], None],
 ) -> Generator[_Read, None, None]:
     """Read and preprocess pictures and masks; runs in a thread."""
-    held: list[tuple[Picture, Frame, NDArray[np.float32]]] = []
+    held: list[tuple[Picture, Frame, Prepared]] = []
     busy = 0.0
     for index, sample in enumerate(dataset_class.test):
         told()
@@ -150,7 +151,7 @@ def _read(
         yield _batch(held, busy)
 
 
-def _batch(held: Sequence[tuple[Picture, Frame, NDArray[np.float32]]], busy: float) -> _Read:
+def _batch(held: Sequence[tuple[Picture, Frame, Prepared]], busy: float) -> _Read:
     pictures, frames, tensors = zip(*held, strict=True)
     return _Read(pictures, frames, tensors, busy)
 

@@ -180,6 +180,7 @@ class MethodKind:
         least_frames: independent frames below which it cannot be enrolled.
         poses: whether the poses that a bundle recommends for enrolment (``Manifest.enrol``) are good for it; they are
             not where a mirrored or turned layout is an anomaly.
+        prepared: it needs more of a bundle than the encoder, which ``edgevand export --method`` puts there.
         at_first: settles settings by the first frame, before anything is encoded: view's manifest, (H, W, 3) uint8
             BGR, region of interest (H, W) uint8 or None; gives the settings.
         decide: settles automatic settings when all frames are encoded; gives the settings, and a sentence for each
@@ -196,6 +197,7 @@ class MethodKind:
     layout: Literal["tokens", "summary"] = "tokens"
     least_frames: int = 1
     poses: bool = True
+    prepared: bool = False
     at_first: Callable[[Manifest, NDArray[np.uint8], NDArray[np.uint8] | None], Settings] | None = None
     decide: Callable[[Enrolled], tuple[Settings, tuple[str, ...]]] | None = None
     extend: Callable[[Features, Features, Sequence[int]], Features] | None = None
