@@ -28,7 +28,7 @@ CROWDS = {"tool_tray": 9, "snack_box": 12, "fuse_row": 10}
 
 
 def difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.int64]:
-    return np.abs(one.astype(int) - other.astype(int)).max(axis=2)
+    return np.asarray(np.abs(one.astype(int) - other.astype(int)).max(axis=2), np.int64)
 
 
 def test_a_dataset_of_boxes_opens_as_loco_and_the_same_options_give_the_same_bytes(tmp_path: Path) -> None:

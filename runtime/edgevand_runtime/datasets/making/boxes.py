@@ -16,6 +16,7 @@ import numpy as np
 
 from edgevand.errors import UsageError
 from edgevand_runtime.datasets.making.camera import Mark, Shot, lay_ground, shows, widened
+from edgevand_runtime.datasets.making.view import together
 from edgevand_runtime.drawn.blueprint import Blueprint, Piece, label, plate
 from edgevand_runtime.drawn.catalogue import CATALOGUE
 from edgevand_runtime.drawn.defects import plan
@@ -38,6 +39,8 @@ _FAMILY = 0xB0C5
 _DESIGN, _LAYOUT, _DEFECT, _SENSOR = range(4)
 _TRIES = 50
 _CANDIDATES = 40  # places that are tried for an item that must lie clear of the others
+_MARKS = {"scratch": 5, "dent": 3}  # how many on a damaged item; of other kinds one
+_LEAST_DAMAGE = 1 / 600  # of the picture: below, nothing is left of it at the size at which encoders look
 _TRAY = (1.22, 0.95)  # half the size of a tray, in tray units: half the shorter side of the picture
 _CRUMBS = 6  # on average
 _MOST_GLOOM = 0.08  # by which light falls off from one side of the picture to the other, and on the other
@@ -154,15 +157,20 @@ class BoxCamera:
             for number in order * _TRIES:
                 if number in changes:
                     continue
-                change = plan(kind, rng, self._blueprint(items[number]), self._scene(view, items[number]).surface())
+                change = self._damage(kind, view, items[number], rng)
                 mask = truth_mask(whole, self._picture(view, items, {number: change}))
-                if shows(mask):
+                if np.count_nonzero(mask) >= _LEAST_DAMAGE * mask.size and shows(mask):
                     break
             else:
                 raise UsageError(self._unseen(kind))
             changes[number] = change
             marks.append(Mark(kind, mask))
         return Shot(self._expose(self._picture(view, items, changes), index), tuple(marks))
+
+    def _damage(self, kind: str, view: _View, item: Item, rng: Generator) -> Change:
+        """Damage of one item."""
+        blueprint, surface = self._blueprint(item), self._scene(view, item).surface()
+        return together([plan(kind, rng, blueprint, surface) for _ in range(_MARKS.get(kind, 1))])
 
     def illogical(self, index: int, kind: str) -> Shot:
         """A picture of a box whose items are sound but not the right ones in the right places.
