@@ -92,5 +92,6 @@ def test_boxes_are_drawn_in_the_layout_loco_alone(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_seen_is_refused(picture: Callable[[BoxCamera], Shot], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(boxes, "shows", lambda _: False)
+    monkeypatch.setattr(boxes, "_TRIES", 1)
     with pytest.raises(UsageError, match=r"expected the defect .* to be seen, found it too small; raise --size"):
         picture(BoxCamera("snack_box", 0, (40, 32)))
