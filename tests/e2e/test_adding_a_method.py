@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,14 +14,17 @@ from PIL import Image
 from torch.nn import functional
 
 from edgevand.bank import Bank
-from edgevand.bundle import Bundle
 from edgevand.cli import main
 from edgevand_runtime.methods import METHODS, MethodKind
 from edgevand_runtime.preprocess import load_image, to_tensor
 from tests.tiny import GRID, SIZE, write_tiny_bundle
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
+
+    from edgevand.bundle import Bundle
 
 MOST_LINES = 60
 

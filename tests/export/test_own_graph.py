@@ -18,6 +18,7 @@ from edgevand.tensors import write_tensors
 from edgevand_export.methods import EXPORTERS
 from edgevand_export.methods.own_graph import write_own_graph
 from edgevand_export.methods.preparing import prepare_bundle
+from edgevand_export.parity import run_graph
 from edgevand_runtime.methods import METHODS
 from edgevand_runtime.methods.base import Method, MethodKind, RawScore, Settings
 from tests.tiny import write_tiny_bundle
@@ -40,10 +41,14 @@ class Brightness(nn.Module):
 
 
 class BrightSettings(Settings):
+    """Options."""
+
     offset: float = Field(default=2.0, gt=0, description="added to every value")
 
 
 class Bright(Method):
+    """The brightest cell."""
+
     def score(self, outputs: EncoderOutput) -> list[RawScore]:
         offset = self.opening.settings.offset + float(self.opening.own["extra"][0])
         maps = [np.repeat(np.repeat(found, 4, axis=0), 4, axis=1) + offset for found in outputs.maps["bright"]]
@@ -119,8 +124,8 @@ def test_enrol_score_and_verify_run_the_own_graph(
     capsys.readouterr()
     assert main(["score", "--bank", str(bank), "--bundle", str(bundle.path), str(good / "4.png")]) == 0
     (line,) = capsys.readouterr().out.splitlines()
-    pixels = torch.from_numpy(np.array(Image.open(good / "4.png").resize((SIDE, SIDE), Image.Resampling.BICUBIC)))
-    cells = nn.functional.avg_pool2d(((pixels.float() / 255 - 0.5) / 0.25).mean(dim=2)[None], 4)
+    shown = torch.from_numpy(np.array(Image.open(good / "4.png").resize((SIDE, SIDE), Image.Resampling.BICUBIC)))
+    cells = nn.functional.avg_pool2d(((shown.float() / 255 - 0.5) / 0.25).mean(dim=2)[None], 4)
     assert json.loads(line)["raw_score"] == pytest.approx(float(cells.max()) + 2.5, abs=1e-5)
     assert main(["verify", str(bundle.path), "--json"]) == 0
     engines = json.loads(capsys.readouterr().out)["engines"]
@@ -131,9 +136,7 @@ def test_enrol_score_and_verify_run_the_own_graph(
 def test_a_graph_that_does_not_compute_what_torch_computes_is_refused_and_nothing_stays(
     base: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgevand_export.methods import own_graph
-
-    true = own_graph.run_graph
+    true = run_graph
 
     def off(path: Path, images: Any, text: Any) -> Any:
         return {
@@ -141,7 +144,7 @@ def test_a_graph_that_does_not_compute_what_torch_computes_is_refused_and_nothin
             for batch, found in true(path, images, text).items()
         }
 
-    monkeypatch.setattr(own_graph, "run_graph", off)
+    monkeypatch.setattr("edgevand_export.methods.own_graph.run_graph", off)
     with pytest.raises(GateError, match="output map_bright"):
         prepare_bundle(base, "bright", output=tmp_path / "new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base"]
