@@ -22,6 +22,7 @@ from edgevand_runtime.engines import Seen, open_engine
 from edgevand_runtime.engines.device_bank import DeviceEngine
 from edgevand_runtime.features import open_memory
 from edgevand_runtime.frame import iso_time
+from edgevand_runtime.memory import MemoryBank
 from edgevand_runtime.methods import kind_of, open_method, own_tensors
 from edgevand_runtime.preprocess import Parts, crop, to_tensor
 from edgevand_runtime.regions import find_regions
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
     from edgevand.bank import Bank, LimitRecord
     from edgevand.bundle import Bundle, Precision
     from edgevand_runtime.engines import EncoderOutput, Engine
+    from edgevand_runtime.features import Memory
     from edgevand_runtime.frame import Frame
-    from edgevand_runtime.memory import MemoryBank
     from edgevand_runtime.methods import RawScore
     from edgevand_runtime.methods.base import Search
     from edgevand_runtime.preprocess import Prepared
@@ -63,7 +64,7 @@ class Detector:
         text_file: Path | None = None,
         threshold: float | None = None,
         camera: str | None = None,
-        memory: MemoryBank | None = None,
+        memory: Memory | None = None,
     ) -> None:
         """Bring bundle, engine and bank together; ``Detector.open`` opens the engine as well.
 
@@ -102,7 +103,7 @@ class Detector:
         inside = None if bank is None else roi_at_image_size(bank.roi_mask(), size)
         searched: Search | None = self.memory
         self._run = engine.run
-        if memory is None and self.memory is not None and isinstance(engine, DeviceEngine):
+        if memory is None and isinstance(self.memory, MemoryBank) and isinstance(engine, DeviceEngine):
             on_device = engine.search_on_device(self.memory)
             if on_device is not None:
                 searched, self._run = on_device, engine.run_on_device
@@ -161,6 +162,12 @@ class Detector:
         except BaseException:
             engine.close()
             raise
+
+    @property
+    def draws_map(self) -> bool:
+        """Whether there can be a raw map: with a bank, by heads, or by a method's own graph."""
+        own = self.bundle.manifest.graph != self.bundle.whole.graph
+        return self.bank is not None or self.bundle.manifest.has_heads or own
 
     def preprocess(self, frame: Frame) -> Prepared:
         """(3, H, W) float32: the frame as the encoder wants it; or its parts, for a method that sees it in parts.

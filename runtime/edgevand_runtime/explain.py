@@ -65,8 +65,13 @@ class Explainer:
         """Check that there is something to compare with.
 
         Raises:
-            UsageError: the detector has no bank.
+            UsageError: the detector has no bank, or its method compares with no enrolled patch.
         """
+        if detector.bank is not None and detector.memory is None:
+            raise UsageError(
+                f"expected a method that compares patches with enrolled ones, which --explain shows, found "
+                f"{detector.bank.record.method}; leave --explain out and read reason and marks in the results"
+            )
         if detector.bank is None or detector.memory is None:
             raise UsageError(
                 "expected a bank, whose enrolled frames --explain shows, but there is none; "
@@ -114,7 +119,8 @@ class Explainer:
         for number, stage in enumerate(self._stages):
             at = (_cell(row, stage.grid[0]), _cell(column, stage.grid[1]))
             tokens = item.outputs.tokens[number][item.row]
-            patch = self._memory.nearest(number, tokens[at[0] * stage.grid[1] + at[1]])
+            place = at[0] * stage.grid[1] + at[1]
+            patch = self._memory.nearest(number, tokens[place], place)
             found.append(
                 Nearest(
                     stage=stage.index,

@@ -12,6 +12,7 @@ from edgevand.bank import CoresetRecord
 from edgevand_runtime.augment import augmented_copies
 from edgevand_runtime.calibration import calibrate
 from edgevand_runtime.engines import EncoderOutput, Seen
+from edgevand_runtime.locality import LocalBank
 from edgevand_runtime.memory import MEGABYTE, Held, MemoryBank
 from edgevand_runtime.methods import kind_of, open_method
 from edgevand_runtime.methods.base import Enrolled
@@ -24,18 +25,21 @@ if TYPE_CHECKING:
 
     from edgevand.bank import Bank, CalibrationRecord
     from edgevand.bundle import Bundle, Manifest
+    from edgevand_runtime.coreset import Tokens
     from edgevand_runtime.engines import Engine
     from edgevand_runtime.methods import RawScore
 
 __all__ = [
     "Features",
     "Judged",
+    "Memory",
     "calibrate_features",
     "coreset_tensors",
     "decide",
     "encode_frame",
     "joined",
     "judge",
+    "make_memory",
     "measure_coreset",
     "open_memory",
     "stack",
@@ -44,6 +48,9 @@ __all__ = [
 Features = dict[str, Any]
 """Tensors of ``features.safetensors`` by name; of one frame without the leading axis. The tokens of many frames may be
 a list of each frame's own, which may lie on the disk."""
+
+Memory = MemoryBank | LocalBank
+"""The searches over enrolled frames that there are."""
 
 _LEAST_MEASURED = 4
 _MEASURED_PRODUCTS = 5 * 10**12
@@ -126,7 +133,7 @@ def stack(frames: Sequence[Features]) -> Features:
 class Judged(NamedTuple):
     """The frames of a bank, held against each other."""
 
-    memory: MemoryBank | None
+    memory: Memory | None
     """What will be searched; None for a method that searches nothing."""
     raws: list[RawScore]
     """Of each frame against the frames of the other groups, without its map; empty where there is one group only."""
@@ -152,23 +159,25 @@ def judge(
         method = open_method(manifest, features.get("text"), None, inside, features=features)
         alone = len(set(groups)) == 1
         return Judged(None, [] if alone else [replace(raw, raw_map=None) for raw in method.leave_out(groups)])
-    memory = MemoryBank([features[f"tokens_{stage.index}"] for stage in manifest.stages], limit=limit)
+    memory = make_memory(manifest, [features[f"tokens_{stage.index}"] for stage in manifest.stages], limit)
     if len(set(groups)) == 1:
         return Judged(memory, [])
     distances = memory.leave_out(groups)
-    return Judged(memory, _left_out(manifest, features, inside, memory, distances, range(len(groups))))
+    return Judged(memory, _left_out(manifest, features, groups, inside, memory, distances, range(len(groups))))
 
 
 def _left_out(
     manifest: Manifest,
     features: Features,
+    groups: Sequence[int],
     inside: NDArray[np.bool_] | None,
-    memory: MemoryBank,
+    memory: Memory,
     distances: Sequence[NDArray[np.float32]],
     frames: Iterable[int],
 ) -> list[RawScore]:
     """Scores of some frames by their distances to the others, one at a time: a map is as large as a picture."""
     method = open_method(manifest, features.get("text"), memory, inside, features=features)
+    labels = np.asarray(groups)
     found = []
     for row, frame in enumerate(frames):
         outputs = EncoderOutput(
@@ -176,7 +185,8 @@ def _left_out(
             tokens=(),
             logits=tuple(features[f"logits_{stage}"][frame : frame + 1] for stage in _with_head(manifest)),
         )
-        (raw,) = method.combine(outputs, [stage[row : row + 1] for stage in distances])
+        left_out = labels == labels[frame]
+        (raw,) = method.combine_without(outputs, [stage[row : row + 1] for stage in distances], left_out)
         found.append(replace(raw, raw_map=None))
     return found
 
@@ -212,7 +222,7 @@ def calibrate_features(
     )
 
 
-def coreset_tensors(manifest: Manifest, memory: MemoryBank | None) -> Features | None:
+def coreset_tensors(manifest: Manifest, memory: Memory | None) -> Features | None:
     """Tensors of ``coreset.safetensors``; None where every row is searched."""
     if memory is None or memory.coreset is None:
         return None
@@ -223,14 +233,29 @@ def coreset_tensors(manifest: Manifest, memory: MemoryBank | None) -> Features |
     return tensors
 
 
-def open_memory(manifest: Manifest, bank: Bank) -> MemoryBank:
+def make_memory(
+    manifest: Manifest, tokens: Sequence[Tokens], limit: float | None = None, smaller: Memory | None = None
+) -> Memory:
+    """The search over enrolled frames that the method wants; arguments as of ``MemoryBank``.
+
+    Raises:
+        UsageError: the limit has no room.
+    """
+    kind = kind_of(manifest)
+    other = None if kind.memory is None else kind.memory(manifest, tokens, limit)
+    if other is not None:
+        return other
+    return MemoryBank(tokens, smaller if isinstance(smaller, MemoryBank) else None, limit=limit)
+
+
+def open_memory(manifest: Manifest, bank: Bank) -> Memory:
     """The search over a bank's frames, within the memory that the bank allows itself."""
     tokens = [bank.features[f"tokens_{stage.index}"] for stage in manifest.stages]
     if bank.coreset is not None:
         stages = [stage.index for stage in manifest.stages]
         held = [Held(bank.coreset[f"rows_{index}"], bank.coreset[f"places_{index}"]) for index in stages]
         return MemoryBank(tokens, held=held)
-    return MemoryBank(tokens, limit=max(bank.record.memory_mb, _half_size(tokens)))
+    return make_memory(manifest, tokens, max(bank.record.memory_mb, _half_size(tokens)))
 
 
 def _half_size(tokens: Sequence[NDArray[Any]]) -> float:
@@ -262,7 +287,7 @@ def measure_coreset(
     moved, logarithms = 0.0, 0.0
     if frames:
         distances = memory.leave_out(groups, frames, every_row=True)
-        exact = _left_out(manifest, features, inside, memory, distances, frames)
+        exact = _left_out(manifest, features, groups, inside, memory, distances, frames)
         pairs = [(judged.raws[frame].raw_score, raw.raw_score) for frame, raw in zip(frames, exact, strict=True)]
         moved = max(abs(held - every) for held, every in pairs)
         logarithms = max(abs(math.log(max(held, _SMALLEST) / max(every, _SMALLEST))) for held, every in pairs)

@@ -235,7 +235,9 @@ def _scores(
             {name: each[number][:1] if name in stages else each[number] for name, each in features.items()}
             for features in (seen.features, seen.blemished)
         ]
-        raws = method.score(_outputs(manifest, stack(pair)))
+        outputs = _outputs(manifest, stack(pair))
+        # What a bank keeps of a frame is what is searched for: nothing more is done to it, as ``score`` might.
+        raws = method.score(outputs) if memory is None else method.combine(outputs, memory.distances(outputs.tokens))
         for scores, raw in zip((normal, defective), raws, strict=True):
             scores.append(math.log(max(raw.raw_score, _SMALLEST)))
     return np.array(normal), np.array(defective)

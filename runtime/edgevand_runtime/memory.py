@@ -167,13 +167,15 @@ class MemoryBank:
         one_stage = self._left_out_of_rows if by_rows else self._left_out_of_coreset
         return [one_stage(stage, labels, wanted) for stage in range(len(self.held))]
 
-    def nearest(self, stage: int, query: NDArray[np.float32]) -> NearestPatch:
+    def nearest(self, stage: int, query: NDArray[np.float32], patch: int = 0) -> NearestPatch:
         """Find the enrolled patch nearest to one query, among those that are searched.
 
         Args:
             stage: 0-based position of the stage.
             query: (C,) float32 unit vector.
+            patch: where the query is on the stage's grid, which makes no difference here.
         """
+        del patch
         rows, places = self.held[stage]
         cosine = rows.astype(np.float32, copy=False) @ query
         best = int(cosine.argmax())

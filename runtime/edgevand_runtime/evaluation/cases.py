@@ -17,9 +17,8 @@ from edgevand_runtime.augment import chosen_poses
 from edgevand_runtime.bank_writer import calibrated_bank
 from edgevand_runtime.detector import Detector, choose_text
 from edgevand_runtime.evaluation.draws import drawn_order, time_order
-from edgevand_runtime.features import Features, decide, encode_frame, stack
+from edgevand_runtime.features import Features, Memory, decide, encode_frame, make_memory, stack
 from edgevand_runtime.frame import iso_time
-from edgevand_runtime.memory import MemoryBank
 from edgevand_runtime.methods import kind_of, own_tensors
 from edgevand_runtime.preprocess import load_image
 from edgevand_runtime.quality import Look, group_looks, look_at
@@ -207,7 +206,7 @@ class CaseMaker:
         stages = [f"tokens_{stage.index}" for stage in self._bundle.manifest.stages] if kind.searches else []
         widened = [features[name].astype(np.float32, copy=False) for name in stages] if taken else []
         own = own_tensors(self._bundle.own_tensors())
-        memory: MemoryBank | None = None
+        memory: Memory | None = None
         for shots in sorted(set(self._options.shots) - {0}):
             if len(taken) < shots:
                 reason = f"only {len(taken)} of {shots} frames to enrol could be read"
@@ -226,7 +225,7 @@ class CaseMaker:
             fields, rate = self._fields(encoded[0].frame), self._options.false_alarm_rate
             bank = calibrated_bank(bundle, fields, records, first, rate)
             if kind.searches:
-                memory = MemoryBank([stage[:shots] for stage in widened], memory)
+                memory = make_memory(bundle.manifest, [stage[:shots] for stage in widened], smaller=memory)
             detector = Detector(bundle, self._engine, bank, memory=memory)
             yield Case(shots, seed, self.object_name, tuple(taken[:shots]), detector)
 

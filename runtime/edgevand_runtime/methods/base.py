@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgevand.bundle import Manifest
+    from edgevand_runtime.coreset import Tokens
     from edgevand_runtime.engines import EncoderOutput
+    from edgevand_runtime.locality import LocalBank
 
 __all__ = ["Box", "Enrolled", "Mark", "Method", "MethodKind", "Opening", "RawScore", "Search", "Settings"]
 
@@ -160,6 +162,21 @@ class Method:
         """
         raise NotImplementedError
 
+    def combine_without(
+        self, outputs: EncoderOutput, distances: Sequence[NDArray[np.float32]], left_out: NDArray[np.bool_]
+    ) -> list[RawScore]:
+        """Score one enrolled frame without some of the enrolled frames, its own group (methods.md (g)).
+
+        Here as ``combine``: for a method that looks at nothing of the enrolled frames but these distances.
+
+        Args:
+            outputs: of the frame.
+            distances: for each stage (1, P), to the patches of the other frames.
+            left_out: (F,) the frames that must have no part in it.
+        """
+        del left_out
+        return self.combine(outputs, distances)
+
     def summarise(self) -> Features:
         """What is written in the place of ``opening.features``, for a method of the layout ``summary``."""
         raise NotImplementedError
@@ -175,6 +192,8 @@ class MethodKind:
         settings: its options.
         open: the method itself.
         searches: enrolment makes a memory bank of the patch tokens, which the method gets as ``opening.search``.
+        memory: the search of that bank where it is another than ``MemoryBank``'s; takes the view's manifest, tokens of
+            each stage, and a limit in MB or None, and gives None where it is not.
         layout: ``tokens``: the bank keeps what ``keep`` says of each frame; ``summary``: what ``summarise`` makes of
             all of them, in whatever form ``extend`` can add frames to.
         least_frames: independent frames below which it cannot be enrolled.
@@ -194,6 +213,7 @@ class MethodKind:
     settings: type[Settings]
     open: type[Method]
     searches: bool = False
+    memory: Callable[[Manifest, Sequence[Tokens], float | None], LocalBank | None] | None = None
     layout: Literal["tokens", "summary"] = "tokens"
     least_frames: int = 1
     poses: bool = True
