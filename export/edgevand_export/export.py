@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgevand.bundle import Bundle, ImageRecord
 from edgevand.errors import BadInputError, OutputError, UsageError
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgevand.bundle import Precision
+    from edgevand_export.text import Tokenizer
 
 
 __all__ = [
@@ -44,10 +45,12 @@ __all__ = [
     "BundleOptions",
     "ExportOptions",
     "ModelSource",
+    "bundle_model",
     "default_side",
     "export_bundle",
     "export_text",
     "model_source",
+    "named_model",
     "native_size",
     "write_model_bundle",
 ]
@@ -196,17 +199,57 @@ def export_text(
             "remove it or give another -o"
         )
     pack = load_pack(prompts or str(bundle / "prompts.json"))
+    clip, tokenizer = bundle_model(opened, pretrained, report)
+    report(f"text embeddings of {', '.join(objects)} with the prompts {pack.name}")
+    text = embed_objects(clip, tokenizer, pack, objects)
+    write_text_file(output, text, pack=pack.name, weights_sha256=model.weights_sha256, activation=model.text_activation)
+
+
+def bundle_model(
+    bundle: Bundle, pretrained: str | None = None, report: Callable[[str], None] = lambda _: None
+) -> tuple[Any, Tokenizer]:
+    """The model that a bundle was made from, with its text tower, and its tokenizer.
+
+    Args:
+        bundle: an opened bundle.
+        pretrained: weights file or tag, where it is not the one that the bundle names.
+        report: called with a line for people when a step begins.
+
+    Raises:
+        BadInputError: the weights found are not those of the bundle.
+        UnavailableError: the weights are absent and cannot be fetched.
+    """
+    model = bundle.manifest.model
     files = find_weights(model.name, model.config, pretrained or model.pretrained)
     report(f"weights {files.weights}")
     if file_sha256(files.weights) != model.weights_sha256:
         raise BadInputError(
-            f"expected the weights that the bundle {bundle} was made from ({model.pretrained}), found others in "
+            f"expected the weights that the bundle {bundle.path} was made from ({model.pretrained}), found others in "
             f"{files.weights}; give the right file with --pretrained"
         )
     clip = build_model(files.config, files.weights, quick_gelu=model.text_activation == "quick-gelu")
-    report(f"text embeddings of {', '.join(objects)} with the prompts {pack.name}")
-    text = embed_objects(clip, make_tokenizer(files.name, files.config), pack, objects)
-    write_text_file(output, text, pack=pack.name, weights_sha256=model.weights_sha256, activation=model.text_activation)
+    return clip, make_tokenizer(files.name, files.config)
+
+
+def named_model(
+    model: str, pretrained: str | None = None, report: Callable[[str], None] = lambda _: None
+) -> tuple[Any, Tokenizer]:
+    """The model of ``--model`` and ``--pretrained`` as it was trained, with its text tower, and its tokenizer.
+
+    Args:
+        model: open_clip's name, or the path of a model config.
+        pretrained: open_clip's tag, or the path of a weights file; None: see ``weights.find_model``.
+        report: called with a line for people when a step begins.
+
+    Raises:
+        UsageError, BadInputError, UnavailableError: as of ``weights.find_model``.
+    """
+    files = find_model(model, pretrained)
+    openai = from_openai(files)
+    activation = choose_activation("auto", None, trained=trained_activation(files), openai=openai, resized=False)
+    report(f"weights {files.weights}, activation {activation}")
+    clip = build_model(files.config, files.weights, quick_gelu=activation == "quick-gelu")
+    return clip, make_tokenizer(files.name, files.config)
 
 
 def native_size(files: ModelFiles) -> tuple[int, int]:
