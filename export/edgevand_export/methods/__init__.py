@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from edgevand_export.methods.gcad import export_gcad, export_gcad_self, train_gcad, train_gcad_self
+from edgevand_export.methods.simplenet import export_simplenet, train_simplenet
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
@@ -77,8 +80,16 @@ class Trainer(Protocol):
         """
 
 
-EXPORTERS: dict[str, Exporter] = {}
+EXPORTERS: dict[str, Exporter] = {
+    "gcad": export_gcad,
+    "gcad-self": export_gcad_self,
+    "simplenet": export_simplenet,
+}
 """By the word of ``--method``."""
 
-TRAINERS: dict[str, Trainer] = {}
+TRAINERS: dict[str, Trainer] = {
+    "gcad": train_gcad,
+    "gcad-self": train_gcad_self,
+    "simplenet": train_simplenet,
+}
 """By the word of ``--method``; april-gan's heads are trained by ``training``, on a dataset with masks."""

@@ -14,6 +14,8 @@ from pydantic import ValidationError
 from edgevand.errors import FormatError
 from edgevand_runtime.methods.april_gan import APRIL_GAN
 from edgevand_runtime.methods.base import Mark, Method, MethodKind, Opening, RawScore, Settings
+from edgevand_runtime.methods.gcad import GCAD, GCAD_SELF
+from edgevand_runtime.methods.simplenet import SIMPLENET
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +38,7 @@ __all__ = [
     "read_settings",
 ]
 
-METHODS: dict[str, MethodKind] = {kind.name: kind for kind in (APRIL_GAN,)}
+METHODS: dict[str, MethodKind] = {kind.name: kind for kind in (APRIL_GAN, SIMPLENET, GCAD, GCAD_SELF)}
 """By the word of ``--method``."""
 
 _OWN = "own_"
