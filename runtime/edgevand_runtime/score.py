@@ -92,7 +92,7 @@ class ScoreRun:
         """
         if not uris:
             raise UsageError("expected at least one image, folder or video to score, but none was given; name one")
-        if options.maps and detector.memory is None and not detector.bundle.manifest.has_heads:
+        if options.maps and not detector.draws_map:
             raise UsageError(
                 "expected heads or a bank, which --maps needs, but the bundle has no heads and there is no bank; "
                 "give --bank DIR or leave out --maps"
