@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from edgevand_export.towers import Tower
 
-__all__ = ["LOGIT_SCALE", "OPSET", "EncoderGraph", "NamedGraph", "to_onnx"]
+__all__ = ["LOGIT_SCALE", "OPSET", "EncoderGraph", "NamedGraph", "to_onnx", "translate"]
 
 LOGIT_SCALE = 100.0
 OPSET = 20
@@ -106,10 +106,25 @@ def to_onnx(graph: NamedGraph, size: tuple[int, int], dim: int) -> Any:  # noqa:
         An ``onnx_ir.Model`` whose initializers share memory with the module's weights.
     """
     shapes: dict[str, Any] = {"image": {0: torch.export.Dim("N", min=1, max=MAX_BATCH)}}
-    inputs = [torch.zeros(2, 3, *size)]
+    inputs = {"image": torch.zeros(2, 3, *size)}
     if "text" in graph.input_names:
         shapes["text"] = None
-        inputs.append(torch.zeros(2, dim))
+        inputs["text"] = torch.zeros(2, dim)
+    return translate(cast("nn.Module", graph), inputs, graph.output_names, shapes)
+
+
+def translate(module: nn.Module, inputs: Mapping[str, Tensor], outputs: list[str], shapes: dict[str, Any]) -> Any:  # noqa: ANN401
+    """Translate a module to ONNX.
+
+    Args:
+        module: in evaluation mode, float32.
+        inputs: an example of each input, by the names of ``forward``'s parameters, in their order.
+        outputs: names of what ``forward`` returns.
+        shapes: for each input which axes are dynamic (``torch.export.Dim`` by axis), or None.
+
+    Returns:
+        An ``onnx_ir.Model`` whose initializers share memory with the module's weights.
+    """
     noisy = logging.getLogger("torch.onnx")
     level = noisy.level
     noisy.setLevel(logging.ERROR)
@@ -117,10 +132,10 @@ def to_onnx(graph: NamedGraph, size: tuple[int, int], dim: int) -> Any:  # noqa:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                cast("nn.Module", graph),
-                tuple(inputs),
-                input_names=graph.input_names,
-                output_names=graph.output_names,
+                module,
+                tuple(inputs.values()),
+                input_names=list(inputs),
+                output_names=outputs,
                 opset_version=OPSET,
                 dynamic_shapes=shapes,
                 dynamo=True,
