@@ -36,11 +36,11 @@ from edgevand.home import builtin_bundle
 from edgevand_runtime.augment import chosen_poses
 from edgevand_runtime.calibration import calibrate
 from edgevand_runtime.coreset import farthest
-from edgevand_runtime.detector import choose_text
 from edgevand_runtime.engines import EncoderOutput, open_engine
 from edgevand_runtime.features import encode_frame, stack
 from edgevand_runtime.memory import MEGABYTE, MemoryBank
 from edgevand_runtime.methods import open_method
+from edgevand_runtime.methods.texts import choose_text
 from edgevand_runtime.metrics import auroc
 from edgevand_runtime.preprocess import load_image
 from edgevand_runtime.spool import Spool
@@ -131,7 +131,7 @@ def _change(
 def real(data: Path) -> list[dict[str, Any]]:
     """One row for each share of the rows that memory has room for."""
     bundle = Bundle.open(builtin_bundle())
-    manifest, (_, text) = bundle.manifest, choose_text(bundle, None, None)
+    manifest, text = bundle.manifest, choose_text(bundle, None, None).text
     engine = open_engine(bundle, backend="onnxruntime", device="cpu", precision="fp32")
     poses = chosen_poses(None, manifest)
     normal = sorted((data / "aliens" / "normal").glob("*.png"))

@@ -23,7 +23,8 @@ from edgevand_runtime.engines.device_bank import DeviceEngine
 from edgevand_runtime.features import open_memory
 from edgevand_runtime.frame import iso_time
 from edgevand_runtime.memory import MemoryBank
-from edgevand_runtime.methods import kind_of, open_method, own_tensors
+from edgevand_runtime.methods import kind_of, open_method
+from edgevand_runtime.methods.texts import ChosenText, choose_text
 from edgevand_runtime.preprocess import Parts, crop, to_tensor
 from edgevand_runtime.regions import find_regions
 from edgevand_runtime.results import Result
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from edgevand_runtime.methods.base import Search
     from edgevand_runtime.preprocess import Prepared
 
-__all__ = ["Detector", "choose_text", "roi_at_image_size"]
+__all__ = ["Detector", "roi_at_image_size"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -92,7 +93,8 @@ class Detector:
         kind = kind_of(manifest)
         if memory is None and bank is not None and kind.searches:
             self.memory = open_memory(manifest, bank)
-        self.object_name, self._text = _text_of(bundle, bank, object_name, text_file)
+        chosen = _text_of(bundle, bank, object_name, text_file)
+        self.object_name, self._text = chosen.object_name, chosen.text
         if bank is None and self._text is None and kind.searches:
             message = (
                 "expected a bank or text embeddings to score with, found neither; enrol normal frames with edgevand "
@@ -107,7 +109,7 @@ class Detector:
             on_device = engine.search_on_device(self.memory)
             if on_device is not None:
                 searched, self._run = on_device, engine.run_on_device
-        features = own_tensors(bundle.own_tensors()) if bank is None else bank.features
+        features = chosen.own if bank is None else bank.features
         self._method = open_method(manifest, self._text, searched, inside, features=features)
         self._boxes = kind.open.boxes
         self._image_limit, self._map_limit, self.calibration = _limits(bank, threshold)
@@ -322,22 +324,7 @@ def roi_at_image_size(mask: NDArray[np.uint8] | None, size: tuple[int, int]) -> 
     return inside
 
 
-def choose_text(
-    bundle: Bundle, object_name: str | None, text_file: Path | None
-) -> tuple[str | None, NDArray[np.float32] | None]:
-    """Object and text embeddings to work with; see ``Bundle.text``.
-
-    Returns:
-        The object's name and its (2, D) rows (normal, abnormal), or (None, None) for a bundle without text.
-    """
-    if object_name is None and not bundle.texts(text_file):
-        return None, None
-    return bundle.text(object_name, file=text_file)
-
-
-def _text_of(
-    bundle: Bundle, bank: Bank | None, object_name: str | None, text_file: Path | None
-) -> tuple[str | None, NDArray[np.float32] | None]:
+def _text_of(bundle: Bundle, bank: Bank | None, object_name: str | None, text_file: Path | None) -> ChosenText:
     """A bank was calibrated with its own text, so that one is used."""
     if bank is None:
         return choose_text(bundle, object_name, text_file)
@@ -347,7 +334,7 @@ def _text_of(
             f"found {object_name}; enrol again for another object."
         )
         raise UsageError(message)
-    return bank.record.object, bank.features.get("text")
+    return ChosenText(bank.record.object, bank.features.get("text"), {})
 
 
 def _limits(bank: Bank | None, threshold: float | None) -> tuple[LimitRecord | None, LimitRecord | None, str]:

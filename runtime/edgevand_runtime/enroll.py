@@ -19,13 +19,14 @@ from edgevand.errors import BadInputError, UsageError
 from edgevand_runtime.augment import chosen_poses
 from edgevand_runtime.bank_writer import Enrolment, decoded, thumbnail, write_calibrated
 from edgevand_runtime.calibration import MIN_GROUPS
-from edgevand_runtime.detector import choose_text, roi_at_image_size
+from edgevand_runtime.detector import roi_at_image_size
 from edgevand_runtime.features import Features, Judged, decide, encode_frame, judge, stack
 from edgevand_runtime.frame import iso_time
 from edgevand_runtime.gate import MIN_FRAMES, look
 from edgevand_runtime.gate import judge as judge_gate
-from edgevand_runtime.methods import kind_of, own_tensors
+from edgevand_runtime.methods import kind_of
 from edgevand_runtime.methods.choosing import seen_as
+from edgevand_runtime.methods.texts import ChosenText, choose_text
 from edgevand_runtime.quality import Look, Refusal, blurred, look_at
 from edgevand_runtime.shots import STREAM_INTERVAL, RefusedFrame, Shot, ShotTaker
 from edgevand_runtime.spool import Spool
@@ -148,7 +149,7 @@ def enroll(  # noqa: PLR0913 - the variants are optional, and named
         message = f"expected a source with an end for --all, found the live {source.uri}; give --shots K."
         raise UsageError(message)
     bundle = seen_as(bundle)
-    object_name, text = choose_text(bundle, options.object_name, options.text_file)
+    text = choose_text(bundle, options.object_name, options.text_file)
     augment = chosen_poses(options.augment, bundle.manifest, follow=kind_of(bundle.manifest).poses)
     options = replace_field(options, augment=augment)
     session = _Session(bundle, engine, text, options, target.parent)
@@ -160,7 +161,7 @@ def enroll(  # noqa: PLR0913 - the variants are optional, and named
     _check_count(undecided, groups)
     bundle, decided = decide(undecided, features, groups, session.inside)
     fields = {
-        "object": object_name,
+        "object": text.object_name,
         "source": _recorded(source),
         "frame_size": size,
         "roi": None if options.roi is None else options.roi.record,
@@ -218,7 +219,8 @@ def append_frames(
     )
     thumbnails = _thumbnails(bank)
     looks = [(look_at(decoded(thumbnails[frame.id])), frame.group) for frame in record.frames]
-    text = bank.features.get("text")
+    own = {name: tensor for name, tensor in bank.features.items() if name.startswith("own_")}
+    text = ChosenText(record.object, bank.features.get("text"), own)
     session = _Session(bundle, engine, text, options, bank.path.parent, known=looks, size=record.frame_size)
     taker = session.take(source, options.shots, told)
     added = session.features(taker.shots)
@@ -286,16 +288,16 @@ class _Session:
         self,
         bundle: Bundle,
         engine: Engine,
-        text: NDArray[np.float32] | None,
+        text: ChosenText,
         options: EnrolOptions,
         folder: Path,
         known: Sequence[tuple[Look, int]] = (),
         size: tuple[int, int] | None = None,
     ) -> None:
         self.bundle = bundle
-        self._own = own_tensors(bundle.own_tensors())
+        self._chosen = text
         self._engine = engine
-        self._text = text
+        self._text = text.text
         self._options = options
         self._known = known
         self._size = size
@@ -346,7 +348,7 @@ class _Session:
 
     def of(self, engine: Engine) -> _Session:
         """A session of another engine that has encoded nothing yet."""
-        other = _Session(self.bundle, engine, self._text, self._options, self._folder)
+        other = _Session(self.bundle, engine, self._chosen, self._options, self._folder)
         other.inside = self.inside
         return other
 
@@ -421,7 +423,7 @@ class _Session:
 
     def with_own(self, shots: Sequence[Shot]) -> Features:
         """Features of the shots, the text and the method's own tensors."""
-        features = {**self.features(shots), **self._own}
+        features = {**self.features(shots), **self._chosen.own}
         return features if self._text is None else {**features, "text": self._text}
 
 

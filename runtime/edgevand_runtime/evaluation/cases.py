@@ -15,19 +15,18 @@ import numpy as np
 from edgevand.errors import BadInputError, UsageError
 from edgevand_runtime.augment import chosen_poses
 from edgevand_runtime.bank_writer import calibrated_bank
-from edgevand_runtime.detector import Detector, choose_text
+from edgevand_runtime.detector import Detector
 from edgevand_runtime.evaluation.draws import drawn_order, time_order
 from edgevand_runtime.features import Features, Memory, decide, encode_frame, make_memory, stack
 from edgevand_runtime.frame import iso_time
-from edgevand_runtime.methods import kind_of, own_tensors
+from edgevand_runtime.methods import kind_of
+from edgevand_runtime.methods.texts import ChosenText, choose_text, known_objects
 from edgevand_runtime.preprocess import load_image
 from edgevand_runtime.quality import Look, group_looks, look_at
 from edgevand_runtime.sources.base import new_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-
-    from numpy.typing import NDArray
 
     from edgevand.bundle import Bundle
     from edgevand_runtime.datasets import DatasetClass, Sample
@@ -68,15 +67,13 @@ class _Encoded:
     frame: Frame
 
 
-def text_for(
-    bundle: Bundle, class_name: str, options: EvaluateOptions
-) -> tuple[str | None, NDArray[np.float32] | None]:
-    """Object and text embeddings of a class: the one wanted, else the class's own, else ``object``.
+def text_for(bundle: Bundle, class_name: str, options: EvaluateOptions) -> ChosenText:
+    """Object and text of a class: the one wanted, else the class's own, else ``object``.
 
     Raises:
         UsageError: the bundle has text, but none that fits.
     """
-    known = bundle.texts(options.text_file)
+    known = known_objects(bundle, options.text_file)
     name = options.object_name or (class_name if class_name in known else None)
     try:
         return choose_text(bundle, name, options.text_file)
@@ -131,7 +128,7 @@ class CaseMaker:
         self._augment = chosen_poses(options.augment, bundle.manifest, follow=kind_of(bundle.manifest).poses)
         self._failed = failed
         self._told = told
-        self.object_name, self._text = text_for(bundle, dataset_class.name, options)
+        self.object_name, self._text, self._own = text_for(bundle, dataset_class.name, options)
         self._encoded: dict[str, _Encoded | None] = {}
         self.pictures = 0
         """Pictures encoded so far: frames with their augmented copies."""
@@ -205,7 +202,6 @@ class CaseMaker:
         kind = kind_of(self._bundle.manifest)
         stages = [f"tokens_{stage.index}" for stage in self._bundle.manifest.stages] if kind.searches else []
         widened = [features[name].astype(np.float32, copy=False) for name in stages] if taken else []
-        own = own_tensors(self._bundle.own_tensors())
         memory: Memory | None = None
         for shots in sorted(set(self._options.shots) - {0}):
             if len(taken) < shots:
@@ -216,7 +212,7 @@ class CaseMaker:
                 reason = f"{kind.name} needs at least {kind.least_frames} frames to enrol"
                 yield Case(shots, seed, self.object_name, tuple(taken), None, reason)
                 continue
-            first = {name: tensor[:shots] for name, tensor in features.items()} | own
+            first = {name: tensor[:shots] for name, tensor in features.items()} | self._own
             if self._text is not None:
                 first["text"] = self._text
             encoded = [self._of(sample) for sample in taken[:shots]]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from edgevand_runtime.engines import EncoderOutput
     from edgevand_runtime.locality import LocalBank
 
-__all__ = ["Box", "Enrolled", "Mark", "Method", "MethodKind", "Opening", "RawScore", "Search", "Settings"]
+__all__ = ["Box", "Enrolled", "Mark", "Method", "MethodKind", "Opening", "RawScore", "Search", "Settings", "Worded"]
 
 Features = dict[str, Any]
 """Tensors of ``features.safetensors`` by name; of one frame without the leading axis."""
@@ -88,6 +88,18 @@ class Enrolled(NamedTuple):
     features: Features
     groups: Sequence[int]
     inside: NDArray[np.bool_] | None
+
+
+class Worded(NamedTuple):
+    """Text of one object that a method brings itself.
+
+    Attributes:
+        text: (2, D) float32 rows (normal, abnormal), which the graph's heads are given and ``opening.text`` is.
+        own: what ``opening.own`` is for this object.
+    """
+
+    text: NDArray[np.float32]
+    own: Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -200,6 +212,8 @@ class MethodKind:
         poses: whether the poses that a bundle recommends for enrolment (``Manifest.enrol``) are good for it; they are
             not where a mirrored or turned layout is an anomaly.
         prepared: it needs more of a bundle than the encoder, which ``edgevand export --method`` puts there.
+        worded: text by object, for a method that brings its own in the place of the bundle's: settings, and the
+            method's own tensors out of the bundle.
         at_first: settles settings by the first frame, before anything is encoded: view's manifest, (H, W, 3) uint8
             BGR, region of interest (H, W) uint8 or None; gives the settings.
         decide: settles automatic settings when all frames are encoded; gives the settings, and a sentence for each
@@ -218,6 +232,7 @@ class MethodKind:
     least_frames: int = 1
     poses: bool = True
     prepared: bool = False
+    worded: Callable[[Any, Mapping[str, NDArray[Any]]], dict[str, Worded]] | None = None
     at_first: Callable[[Manifest, NDArray[np.uint8], NDArray[np.uint8] | None], Settings] | None = None
     decide: Callable[[Enrolled], tuple[Settings, tuple[str, ...]]] | None = None
     extend: Callable[[Features, Features, Sequence[int]], Features] | None = None
