@@ -16,6 +16,7 @@ from edgevand.cli.options import (
     BundleOption,
     DeviceOption,
     JsonFlag,
+    LocalityOption,
     MethodOption,
     ObjectOption,
     OutputOption,
@@ -26,6 +27,7 @@ from edgevand.cli.options import (
     VerboseFlag,
     poses,
     wanted_precision,
+    with_locality,
 )
 from edgevand.errors import GateError, UnavailableError, UsageError
 
@@ -49,6 +51,7 @@ def enroll(
     ] = None,
     method: MethodOption = None,
     settings: SetOption = None,
+    locality: LocalityOption = None,
     take_all: Annotated[bool, typer.Option("--all", help="Take every frame of a folder or video.")] = False,
     object_name: ObjectOption = None,
     text: TextOption = None,
@@ -92,6 +95,7 @@ def enroll(
     fixed = {
         "--method": method,
         "--set": settings or None,
+        "--locality": locality,
         "--roi": roi,
         "--object": object_name,
         "--augment": augment,
@@ -124,7 +128,7 @@ def enroll(
     if append:
         opened, edited = open_pair(bundle, bank, need_bank=True, quiet=quiet or json)
     else:
-        opened = seen_as(open_bundle(bundle, quiet=quiet or json), method, pairs=settings or ())
+        opened = seen_as(open_bundle(bundle, quiet=quiet or json), method, pairs=with_locality(settings, locality))
     wanted = wanted_precision(precision) if edited is None else edited.record.precision
     done = _take(
         source, opened, edited, options, output, device=device, backend=backend, precision=wanted, quiet=quiet or json

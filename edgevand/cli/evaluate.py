@@ -16,6 +16,7 @@ from edgevand.cli.options import (
     BundleOption,
     DeviceOption,
     JsonFlag,
+    LocalityOption,
     MethodOption,
     ObjectOption,
     OutputOption,
@@ -26,6 +27,7 @@ from edgevand.cli.options import (
     VerboseFlag,
     poses,
     wanted_precision,
+    with_locality,
 )
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ def evaluate(
     augment: AugmentOption = None,
     method: MethodOption = None,
     settings: SetOption = None,
+    locality: LocalityOption = None,
     ordered: Annotated[
         bool, typer.Option("--ordered", help="Enrol the first frames in order of time, and judge the rest in it.")
     ] = False,
@@ -118,7 +121,7 @@ def evaluate(
     if html:
         require_html()
     opened = open_dataset(data, dataset, None if classes is None else _listed(classes))  # type: ignore[arg-type] # checked there
-    the_bundle = seen_as(open_bundle(bundle, quiet=quiet), method, pairs=settings or ())
+    the_bundle = seen_as(open_bundle(bundle, quiet=quiet), method, pairs=with_locality(settings, locality))
     engine = open_engine(the_bundle, backend=backend, device=device, precision=wanted_precision(precision))
     try:
         with _progress(shown=sys.stderr.isatty() and not quiet) as told:

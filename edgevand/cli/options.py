@@ -17,6 +17,7 @@ __all__ = [
     "BundleOption",
     "DeviceOption",
     "JsonFlag",
+    "LocalityOption",
     "MethodOption",
     "ObjectOption",
     "OutputOption",
@@ -30,6 +31,7 @@ __all__ = [
     "VerboseFlag",
     "poses",
     "wanted_precision",
+    "with_locality",
 ]
 
 SourceOption = Annotated[
@@ -61,6 +63,14 @@ MethodOption = Annotated[
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="An option of the method (`edgevand methods show`); repeatable."),
+]
+LocalityOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="off|auto|R",
+        help="Compare a patch only with enrolled ones within R cells of its place; auto: if the view is fixed. As "
+        "--set locality.",
+    ),
 ]
 BundleOption = Annotated[
     Path | None,
@@ -104,6 +114,11 @@ VerboseFlag = Annotated[
     typer.Option("--verbose", "-v", count=True, help="Say what is done; twice: everything, and tracebacks of errors."),
 ]
 QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+
+
+def with_locality(pairs: list[str] | None, locality: str | None) -> list[str]:
+    """What ``--set`` and ``--locality`` say together."""
+    return [*(pairs or ()), *([] if locality is None else [f"locality={locality}"])]
 
 
 def poses(augment: str | None) -> tuple[str, ...] | None:

@@ -16,7 +16,7 @@ wherever these lie, so that a place may be left with none; a limit that has no r
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,8 +85,12 @@ class LocalBank:
         """
         self._tokens, self._grids = tokens, tuple(grids)
         self._radii = radii(grids, radius)
-        dtype = self._within(limit)
-        self._places = [_by_place(stage, grid, dtype) for stage, grid in zip(tokens, self._grids, strict=True)]
+        self._dtype = self._within(limit)
+
+    @cached_property
+    def _places(self) -> list[NDArray[Any]]:
+        """Rows of each stage by place; brought together for the first search, which leaving out does without."""
+        return [_by_place(stage, grid, self._dtype) for stage, grid in zip(self._tokens, self._grids, strict=True)]
 
     @property
     def frames(self) -> int:

@@ -90,22 +90,25 @@ class DeviceBank:
         with self._device, stream:
             self._rows = [cupy.asarray(np.ascontiguousarray(held.rows, np.float16)) for held in memory.held]
 
-    def distances(self, queries: Sequence[DeviceTokens]) -> list[NDArray[np.float32]]:
+    def distances(self, queries: Sequence[DeviceTokens | NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """Distance of every patch to the nearest enrolled one.
 
         Args:
-            queries: for each stage (N, P, C) unit vectors on the device.
+            queries: for each stage (N, P, C) unit vectors on the device; changed ones may be on the host.
 
         Returns:
             For each stage (N, P) float32 in [0, 2], on the host.
         """
         with self._device, self._stream:
-            found = [self._nearest(query.array, rows) for query, rows in zip(queries, self._rows, strict=True)]
+            found = [self._nearest(self._there(query), rows) for query, rows in zip(queries, self._rows, strict=True)]
             return [1.0 - nearest.get().reshape(query.shape[:2]) for nearest, query in zip(found, queries, strict=True)]
 
     def leave_out(self, groups: Sequence[int]) -> list[NDArray[np.float32]]:
         """As ``MemoryBank.leave_out``, on the processor: only enrolment asks for it."""
         return self._memory.leave_out(groups)
+
+    def _there(self, query: DeviceTokens | NDArray[np.float32]) -> Any:  # noqa: ANN401 (cupy.ndarray)
+        return query.array if isinstance(query, DeviceTokens) else self._cupy.asarray(query)
 
     def _nearest(self, query: Any, rows: Any) -> Any:  # noqa: ANN401 (cupy.ndarray)
         """Largest cosine of each of N P queries with the rows: (N P,) float32 on the device."""
