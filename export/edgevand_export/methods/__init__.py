@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from edgevand_export.methods.gcad import export_gcad, export_gcad_self, train_gcad, train_gcad_self
 from edgevand_export.methods.simplenet import export_simplenet, train_simplenet
+from edgevand_export.methods.ustc_loco import export_ustc_loco
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -84,6 +85,7 @@ EXPORTERS: dict[str, Exporter] = {
     "gcad": export_gcad,
     "gcad-self": export_gcad_self,
     "simplenet": export_simplenet,
+    "ustc-loco": export_ustc_loco,
 }
 """By the word of ``--method``."""
 

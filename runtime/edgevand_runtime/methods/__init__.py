@@ -16,6 +16,7 @@ from edgevand_runtime.methods.april_gan import APRIL_GAN
 from edgevand_runtime.methods.base import Mark, Method, MethodKind, Opening, RawScore, Settings
 from edgevand_runtime.methods.gcad import GCAD, GCAD_SELF
 from edgevand_runtime.methods.simplenet import SIMPLENET
+from edgevand_runtime.methods.ustc_loco import USTC_LOCO
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +39,7 @@ __all__ = [
     "read_settings",
 ]
 
-METHODS: dict[str, MethodKind] = {kind.name: kind for kind in (APRIL_GAN, SIMPLENET, GCAD, GCAD_SELF)}
+METHODS: dict[str, MethodKind] = {kind.name: kind for kind in (APRIL_GAN, USTC_LOCO, SIMPLENET, GCAD, GCAD_SELF)}
 """By the word of ``--method``."""
 
 _OWN = "own_"
