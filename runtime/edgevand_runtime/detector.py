@@ -95,11 +95,9 @@ class Detector:
             self.memory = open_memory(manifest, bank)
         chosen = _text_of(bundle, bank, object_name, text_file)
         self.object_name, self._text = chosen.object_name, chosen.text
-        if bank is None and self._text is None and kind.searches:
-            message = (
-                "expected a bank or text embeddings to score with, found neither; enrol normal frames with edgevand "
-                "enroll."
-            )
+        if bank is None and (kind.needs_frames or (self._text is None and kind.searches)):
+            wanted, found = ("a bank", "none") if kind.needs_frames else ("a bank or text embeddings", "neither")
+            message = f"expected {wanted} to score with, found {found}; enrol normal frames with edgevand enroll."
             raise UsageError(message)
         size = (manifest.image.height, manifest.image.width)
         inside = None if bank is None else roi_at_image_size(bank.roi_mask(), size)
@@ -292,14 +290,13 @@ class Detector:
         """The map's own limit: calibrated like the score, or what the hand-set threshold leaves for the map.
 
         A pixel counts as anomalous under a hand-set threshold T when, were it the map's maximum, the frame would be;
-        without a bank, where T is a probability, when its mean over the stages' probabilities is above T.
+        without a bank, where T is a probability, when its mean over the maps' probabilities is above T.
         """
         if not self._manual or self._image_limit is None or raw.map_max is None:
             return self._map_limit
         threshold = self._image_limit.threshold
-        heads = sum(stage.head for stage in self.bundle.manifest.stages)
-        if self.bank is None and heads:
-            return manual_limit(threshold * heads, None)
+        if self.bank is None and self._method.summed_maps:
+            return manual_limit(threshold * self._method.summed_maps, None)
         return manual_limit(max(threshold - (raw.raw_score - raw.map_max), 1e-6), self._map_limit)
 
 

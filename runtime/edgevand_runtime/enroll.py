@@ -392,7 +392,7 @@ class _Session:
             mask = None if roi is None else roi.mask(frame.size)
             settle = kind_of(self.bundle.manifest).at_first
             if settle is not None and not self._known:
-                settled = settle(self.bundle.manifest, frame.image, mask)
+                settled = settle(self.bundle, frame.image, mask)
                 self.bundle = self.bundle.as_method(self.bundle.manifest.method, settled.model_dump(mode="json"))
             if mask is not None:
                 image = self.bundle.manifest.image

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from edgevand_export.methods.gcad import export_gcad, export_gcad_self, train_gcad, train_gcad_self
 from edgevand_export.methods.simplenet import export_simplenet, train_simplenet
 from edgevand_export.methods.ustc_loco import export_ustc_loco
+from edgevand_export.methods.vvv import export_vvv
+from edgevand_export.methods.winclip import export_winclip
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -86,6 +88,8 @@ EXPORTERS: dict[str, Exporter] = {
     "gcad-self": export_gcad_self,
     "simplenet": export_simplenet,
     "ustc-loco": export_ustc_loco,
+    "vvv": export_vvv,
+    "winclip": export_winclip,
 }
 """By the word of ``--method``."""
 

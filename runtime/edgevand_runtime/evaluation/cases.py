@@ -179,9 +179,17 @@ class CaseMaker:
         except BadInputError as error:
             self._failed(sample, str(error))
             return None
+        self._settle(frame)
         features = encode_frame(frame.image, self._bundle.manifest, self._engine, self._text, self._augment)
         self.pictures += self.copies
         return _Encoded(features, look_at(frame.image), frame)
+
+    def _settle(self, frame: Frame) -> None:
+        """Settle by the class's first frame what a method settles at enrolment before anything is encoded."""
+        kind = kind_of(self._bundle.manifest)
+        if kind.at_first is not None and not self.pictures:
+            settled = kind.at_first(self._bundle, frame.image, None)
+            self._bundle = self._bundle.as_method(kind.name, settled.model_dump(mode="json"))
 
     def _of(self, sample: Sample) -> _Encoded:
         encoded = self._encoded[sample.name]
@@ -191,8 +199,10 @@ class CaseMaker:
 
     def _zero_shot(self) -> Case:
         kind = kind_of(self._bundle.manifest)
-        if self._text is None and kind.searches:
+        if kind.needs_frames or (self._text is None and kind.searches):
             reason = "the bundle has no text embeddings, without which nothing scores before a frame is enrolled"
+            if kind.needs_frames:
+                reason = f"{kind.name} scores nothing before frames are enrolled"
             return Case(0, self._options.seeds[0], None, (), None, reason)
         detector = Detector(self._bundle, self._engine, object_name=self.object_name, text_file=self._options.text_file)
         return Case(0, self._options.seeds[0], self.object_name, (), detector)

@@ -17,6 +17,8 @@ from edgevand_runtime.methods.base import Mark, Method, MethodKind, Opening, Raw
 from edgevand_runtime.methods.gcad import GCAD, GCAD_SELF
 from edgevand_runtime.methods.simplenet import SIMPLENET
 from edgevand_runtime.methods.ustc_loco import USTC_LOCO
+from edgevand_runtime.methods.vvv import VVV
+from edgevand_runtime.methods.winclip import WINCLIP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +41,9 @@ __all__ = [
     "read_settings",
 ]
 
-METHODS: dict[str, MethodKind] = {kind.name: kind for kind in (APRIL_GAN, USTC_LOCO, SIMPLENET, GCAD, GCAD_SELF)}
+METHODS: dict[str, MethodKind] = {
+    kind.name: kind for kind in (APRIL_GAN, USTC_LOCO, VVV, WINCLIP, SIMPLENET, GCAD, GCAD_SELF)
+}
 """By the word of ``--method``."""
 
 _OWN = "own_"

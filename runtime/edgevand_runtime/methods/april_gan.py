@@ -142,6 +142,11 @@ class AprilGan(Method):
             kept[name] = averaged(kept[name], stage.grid, side)
         return kept
 
+    @property
+    def summed_maps(self) -> int:
+        """One for each stage with a head."""
+        return sum(stage.head for stage in self.opening.manifest.stages)
+
     def score(self, outputs: EncoderOutput) -> list[RawScore]:
         """Score N encoded frames."""
         if self._memory is None:

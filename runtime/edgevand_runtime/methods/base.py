@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgevand.bundle import Manifest
+    from edgevand.bundle import Bundle, Manifest
     from edgevand_runtime.coreset import Tokens
     from edgevand_runtime.engines import EncoderOutput
     from edgevand_runtime.locality import LocalBank
@@ -159,6 +159,14 @@ class Method:
         kept |= {f"logits_{s.index}": logits[0] for s, logits in zip(headed, outputs.logits, strict=True)}
         return kept | {f"map_{name}": found[0] for name, found in outputs.maps.items()}
 
+    @property
+    def summed_maps(self) -> int:
+        """Maps of probabilities that a raw map is the sum of where nothing was enrolled.
+
+        A threshold on the score that was set by hand counts once for each of them on the map.
+        """
+        return 1
+
     def score(self, outputs: EncoderOutput) -> list[RawScore]:
         """Score N encoded frames."""
         raise NotImplementedError
@@ -189,8 +197,12 @@ class Method:
         del left_out
         return self.combine(outputs, distances)
 
-    def summarise(self) -> Features:
-        """What is written in the place of ``opening.features``, for a method of the layout ``summary``."""
+    def summarise(self, raws: Sequence[RawScore]) -> Features:
+        """What is written in the place of ``opening.features``, for a method of the layout ``summary``.
+
+        Args:
+            raws: what ``leave_out`` said of the frames, without maps; empty where there is one group only.
+        """
         raise NotImplementedError
 
 
@@ -211,11 +223,12 @@ class MethodKind:
         least_frames: independent frames below which it cannot be enrolled.
         poses: whether the poses that a bundle recommends for enrolment (``Manifest.enrol``) are good for it; they are
             not where a mirrored or turned layout is an anomaly.
+        needs_frames: it scores nothing before frames are enrolled, whatever the bundle holds.
         prepared: it needs more of a bundle than the encoder, which ``edgevand export --method`` puts there.
         worded: text by object, for a method that brings its own in the place of the bundle's: settings, and the
             method's own tensors out of the bundle.
-        at_first: settles settings by the first frame, before anything is encoded: view's manifest, (H, W, 3) uint8
-            BGR, region of interest (H, W) uint8 or None; gives the settings.
+        at_first: settles settings by the first frame, before anything is encoded: the bundle as the method sees it,
+            (H, W, 3) uint8 BGR, region of interest (H, W) uint8 or None; gives the settings.
         decide: settles automatic settings when all frames are encoded; gives the settings, and a sentence for each
             choice that tells what was chosen and why.
         extend: for the layout ``summary``: former features, those of the new frames, their groups; gives what takes
@@ -231,8 +244,9 @@ class MethodKind:
     layout: Literal["tokens", "summary"] = "tokens"
     least_frames: int = 1
     poses: bool = True
+    needs_frames: bool = False
     prepared: bool = False
     worded: Callable[[Any, Mapping[str, NDArray[Any]]], dict[str, Worded]] | None = None
-    at_first: Callable[[Manifest, NDArray[np.uint8], NDArray[np.uint8] | None], Settings] | None = None
+    at_first: Callable[[Bundle, NDArray[np.uint8], NDArray[np.uint8] | None], Settings] | None = None
     decide: Callable[[Enrolled], tuple[Settings, tuple[str, ...]]] | None = None
     extend: Callable[[Features, Features, Sequence[int]], Features] | None = None
