@@ -182,7 +182,7 @@ def _left_out(
     for row, frame in enumerate(frames):
         outputs = EncoderOutput(
             embedding=np.asarray(features["embedding"][frame : frame + 1], np.float32),
-            tokens=(),
+            tokens=tuple(np.asarray(features[f"tokens_{s.index}"][frame][:1], np.float32) for s in manifest.stages),
             logits=tuple(features[f"logits_{stage}"][frame : frame + 1] for stage in _with_head(manifest)),
         )
         left_out = labels == labels[frame]

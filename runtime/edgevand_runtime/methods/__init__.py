@@ -15,7 +15,9 @@ from edgevand.errors import FormatError
 from edgevand_runtime.methods.april_gan import APRIL_GAN
 from edgevand_runtime.methods.base import Mark, Method, MethodKind, Opening, RawScore, Settings
 from edgevand_runtime.methods.gcad import GCAD, GCAD_SELF
+from edgevand_runtime.methods.memory import MEMORY
 from edgevand_runtime.methods.simplenet import SIMPLENET
+from edgevand_runtime.methods.subspace import SUBSPACE
 from edgevand_runtime.methods.ustc_loco import USTC_LOCO
 from edgevand_runtime.methods.vvv import VVV
 from edgevand_runtime.methods.winclip import WINCLIP
@@ -42,7 +44,7 @@ __all__ = [
 ]
 
 METHODS: dict[str, MethodKind] = {
-    kind.name: kind for kind in (APRIL_GAN, USTC_LOCO, VVV, WINCLIP, SIMPLENET, GCAD, GCAD_SELF)
+    kind.name: kind for kind in (APRIL_GAN, USTC_LOCO, VVV, WINCLIP, SIMPLENET, GCAD, GCAD_SELF, MEMORY, SUBSPACE)
 }
 """By the word of ``--method``."""
 
