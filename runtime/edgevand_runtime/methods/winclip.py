@@ -10,12 +10,15 @@
     ref   = mean of d_2, d_3 and d_p
     map   = text,  raw = s                                                     without a bank
     map   = (text + ref) / 2,  raw = (s + max ref) / 2                         with one
+    map   = ref,  raw = max ref                                                with one, terms = reference
+
+A bundle says whether its text is fit to be summed with a bank (``manifest.score.terms``); ``terms=auto`` follows it.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import Field
@@ -49,6 +52,11 @@ class WinClipSettings(Settings):
         default=None, ge=16, le=4096, description="side of the image in pixels, chosen at export; none: the base's"
     )
     temperature: float = Field(default=0.01, gt=0, description="tau of every softmax")
+    terms: Literal["auto", "both", "reference"] = Field(
+        default="auto",
+        description="with a bank: text and enrolled windows, as published, or these alone; auto: both, unless the "
+        "bundle says that its text is not to be summed with a bank",
+    )
 
 
 class WinClip(Method):
@@ -69,6 +77,8 @@ class WinClip(Method):
         manifest = opening.manifest
         self._direction = (opening.text[1] - opening.text[0]) / np.float32(settings.temperature)
         self._scale = np.float32(1 / (settings.temperature * manifest.logit_scale))
+        summed = "text" in manifest.score.terms if settings.terms == "auto" else settings.terms == "both"
+        self._sums_text = summed
         self._size = (manifest.image.height, manifest.image.width)
         self._grid = manifest.stages[-1].grid
         self._outside = None if opening.inside is None else ~opening.inside
@@ -103,9 +113,8 @@ class WinClip(Method):
         grid = np.asarray((1 + len(windows)) / inverse, np.float32)
         raw = score
         if reference is not None:
-            grid = (grid + reference) / 2
-            inside = reference if self._cells is None else reference[self._cells]
-            raw = (score + float(inside.max())) / 2
+            highest = float((reference if self._cells is None else reference[self._cells]).max())
+            grid, raw = ((grid + reference) / 2, (score + highest) / 2) if self._sums_text else (reference, highest)
         raw_map = enlarge(grid, self._size)
         if self._outside is not None:
             np.copyto(raw_map, np.float32(0), where=self._outside)
