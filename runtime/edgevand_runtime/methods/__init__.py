@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from edgevand.errors import FormatError
 from edgevand_runtime.methods.april_gan import APRIL_GAN
 from edgevand_runtime.methods.base import Mark, Method, MethodKind, Opening, RawScore, Settings
+from edgevand_runtime.methods.components import COMPONENTS
 from edgevand_runtime.methods.gcad import GCAD, GCAD_SELF
 from edgevand_runtime.methods.memory import MEMORY
 from edgevand_runtime.methods.simplenet import SIMPLENET
@@ -44,7 +45,8 @@ __all__ = [
 ]
 
 METHODS: dict[str, MethodKind] = {
-    kind.name: kind for kind in (APRIL_GAN, USTC_LOCO, VVV, WINCLIP, SIMPLENET, GCAD, GCAD_SELF, MEMORY, SUBSPACE)
+    kind.name: kind
+    for kind in (APRIL_GAN, USTC_LOCO, VVV, WINCLIP, SIMPLENET, GCAD, GCAD_SELF, MEMORY, SUBSPACE, COMPONENTS)
 }
 """By the word of ``--method``."""
 
