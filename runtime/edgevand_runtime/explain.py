@@ -99,13 +99,15 @@ class Explainer:
         nearest = [self.nearest(item, region) for region in regions]
         pairs = [self._pair(item, region, found) for region, found in zip(regions, nearest, strict=True)]
         picture = stem.with_name(f"{stem.name}.jpg")
-        write_jpeg(picture, draw_sheet(item.frame.image, pairs))
+        write_jpeg(picture, draw_sheet(item.frame.image, pairs, item.result.reason))
         document = {
             "schema": EXPLANATION_SCHEMA,
             "source": item.frame.source,
             "frame": item.frame.index,
             "bank": item.result.bank,
             "picture": str(picture),
+            "reason": item.result.reason,
+            "marks": [asdict(mark) for mark in item.result.marks],
             "regions": [self._describe(region, found) for region, found in zip(regions, nearest, strict=True)],
         }
         path = stem.with_name(f"{stem.name}.json")

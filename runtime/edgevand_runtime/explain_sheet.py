@@ -1,7 +1,8 @@
 """The picture of an explanation: one row for each region, what was found beside what was expected.
 
 From left to right: the frame with the region's box, the region's crop, the enrolled crop that came nearest at the
-same scale, and the enrolled frame with that place. The patches that were compared are outlined in both crops.
+same scale, and the enrolled frame with that place. The patches that were compared are outlined in both crops. What the
+method says of the whole frame stands above the rows.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _PAPER = (24, 27, 31)
 _INK = (238, 240, 243)
 _REGION = (255, 255, 255)
 _PATCH = (0, 214, 255)
+_REASON = (255, 214, 64)
 _LEAST_WINDOW = 1 / 5
 _ROOM, _WIDEST = 1.4, 2.0
 
@@ -66,19 +68,22 @@ class Pair(NamedTuple):
     distance: float
 
 
-def draw_sheet(image: NDArray[np.uint8], pairs: Sequence[Pair]) -> NDArray[np.uint8]:
+def draw_sheet(image: NDArray[np.uint8], pairs: Sequence[Pair], reason: str | None = None) -> NDArray[np.uint8]:
     """Draw the rows of all regions below each other.
 
     Args:
         image: (H, W, 3) uint8 BGR, the frame.
         pairs: at least one.
+        reason: what the method says of the frame, in a few words.
 
     Returns:
         (H', W', 3) uint8 BGR.
     """
     rows = [_row(Image.fromarray(image[..., ::-1]), pair) for pair in pairs]
-    sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows) + _GAP), _PAPER)
-    top = _GAP
+    top = _GAP + (_CAPTION if reason else 0)
+    sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows) + top), _PAPER)
+    if reason:
+        ImageDraw.Draw(sheet).text((_GAP, top // 2), reason, font=ImageFont.load_default(16), fill=_REASON, anchor="lm")
     for row in rows:
         sheet.paste(row, (0, top))
         top += row.height

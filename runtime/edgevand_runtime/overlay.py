@@ -3,8 +3,12 @@
 The colours are fixed by the calibration and not by each frame's own maximum, so that the same colour means the same
 thing on every frame: nothing up to what normal frames typically reach, cool up to the threshold, warm above it,
 magenta from twice the threshold on. A thin line runs where the map crosses the threshold, which also serves who
-cannot tell the colours apart. Every region of the result has a box with its peak; a strip below the picture (no
+cannot tell the colours apart. Every region of the result has a white box with its peak; a strip below the picture (no
 pixel of the frame is hidden by it) holds the verdict, the scores and the legend.
+
+What a method says in words (``Result.reason``) stands in a line of its own in the strip, and what it points at
+(``Result.marks``) in labelled boxes of another colour; both unless the frame was found normal, where they would only
+say what came nearest to being wrong.
 
 Where nothing was calibrated the strip says "uncalibrated" and ``uncalibrated_scale`` takes the threshold's place, a
 fixed raw value: one half for each stage of a zero-shot map (where normal and abnormal are equally likely) and one
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgevand.bundle import Manifest
+    from edgevand_runtime.methods import Mark
     from edgevand_runtime.results import Region, Result
 
 __all__ = ["UNCALIBRATED_SCALE", "draw_heat", "draw_overlay", "uncalibrated_scale"]
@@ -54,6 +59,10 @@ _TOP = 2.0
 
 _MOST_NORMAL = 0.95
 """Of the threshold; a hand-set threshold may lie below what normal frames reach."""
+
+_MARK = (255, 214, 64)
+_MOST_LINES = 3
+"""Of a reason; what is longer ends in an ellipsis and is in the result in full."""
 
 _INK = (238, 240, 243)
 _PAPER = (24, 27, 31)
@@ -96,7 +105,11 @@ def draw_overlay(
     heated = canvas if result.raw_map is None else draw_heat(canvas, result.raw_map, scale, start)
     text_height = max(12, round(min(heated.shape[0], heated.shape[1] * 0.75) / 28))
     picture = Image.fromarray(heated[..., ::-1])
-    _draw_regions(ImageDraw.Draw(picture), result.regions, factor, text_height, picture.size)
+    draw, said = ImageDraw.Draw(picture), result.anomalous is not False
+    labels = _Labels(draw, _font(text_height), picture.size)
+    _draw_regions(draw, result.regions, factor, text_height, labels)
+    if said:
+        _draw_marks(draw, result.marks, text_height, labels)
     strip = _strip(result, scale, picture.width, text_height)
     whole = Image.new("RGB", (picture.width, picture.height + strip.height))
     whole.paste(picture, (0, 0))
@@ -162,10 +175,9 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _draw_regions(
-    draw: ImageDraw.ImageDraw, regions: tuple[Region, ...], factor: int, text_height: int, size: tuple[int, int]
+    draw: ImageDraw.ImageDraw, regions: tuple[Region, ...], factor: int, text_height: int, labels: _Labels
 ) -> None:
     """A box and its peak for each region, the highest peaks last and so on top."""
-    font = _font(text_height)
     line = max(2, text_height // 7)
     ordered = sorted(regions, key=lambda region: region.peak)
     for place, region in enumerate(ordered):
@@ -174,31 +186,87 @@ def _draw_regions(
         draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=_PAPER, width=line + 2)
         draw.rectangle((left, top, right, bottom), outline=(255, 255, 255), width=line)
         if place >= len(ordered) - _MAX_LABELS:
-            _draw_label(draw, (left, top, bottom), f"{region.peak:.2f}", font, size)
+            labels.draw((left, top, bottom), f"{region.peak:.2f}", _INK)
 
 
-def _draw_label(
-    draw: ImageDraw.ImageDraw,
-    box: tuple[int, int, int],
-    text: str,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    size: tuple[int, int],
-) -> None:
-    """Text on a solid ground above the box (left, top, bottom), below it where there is no room, inside else."""
-    left, top, bottom = box
-    ascent_to_descent = draw.textbbox((0, 0), "0.", font=font)
-    pad = max(2, round(ascent_to_descent[3] / 6))
-    width, height = round(draw.textlength(text, font=font)) + 2 * pad, round(ascent_to_descent[3]) + 2 * pad
-    x = max(0, min(left, size[0] - width))
-    y = top - height
-    if y < 0:
-        y = bottom + 1 if bottom + 1 + height <= size[1] else max(0, top)
-    draw.rectangle((x, y, x + width, y + height), fill=_PAPER)
-    draw.text((x + pad, y + pad), text, font=font, fill=_INK)
+def _draw_marks(draw: ImageDraw.ImageDraw, marks: tuple[Mark, ...], text_height: int, labels: _Labels) -> None:
+    """A box and its words for each mark."""
+    line = max(2, text_height // 7)
+    width, height = labels.size
+    for place, mark in enumerate(marks):
+        x, y, w, h = mark.box
+        left, top = round(min(max(x, 0), 1) * (width - 1)), round(min(max(y, 0), 1) * (height - 1))
+        right, bottom = round(min(max(x + w, 0), 1) * (width - 1)), round(min(max(y + h, 0), 1) * (height - 1))
+        draw.rectangle((left, top, right, bottom), outline=_PAPER, width=line + 2)
+        draw.rectangle(
+            (left + 1, top + 1, max(left + 1, right - 1), max(top + 1, bottom - 1)), outline=_MARK, width=line
+        )
+        if place < _MAX_LABELS:
+            labels.draw((left, top, bottom), mark.label, _MARK)
+
+
+class _Labels:
+    """Text on a solid ground beside boxes; one label does not cover another where there is room."""
+
+    def __init__(
+        self, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, size: tuple[int, int]
+    ) -> None:
+        self.size = size
+        self._draw = draw
+        self._font = font
+        self._line = round(draw.textbbox((0, 0), "0.", font=font)[3])
+        self._pad = max(2, round(self._line / 6))
+        self._taken: list[tuple[int, int, int, int]] = []
+
+    def draw(self, box: tuple[int, int, int], text: str, ink: tuple[int, int, int]) -> None:
+        """Write above the box (left, top, bottom), else below it, else inside; on top of others where all are taken."""
+        left, top, bottom = box
+        text = _fitted(self._draw, text, self._font, self.size[0] - 2 * self._pad)
+        width = round(self._draw.textlength(text, font=self._font)) + 2 * self._pad
+        height = self._line + 2 * self._pad
+        x = max(0, min(left, self.size[0] - width))
+        rows = [y for y in (top - height, bottom + 1, top, bottom - height) if 0 <= y <= self.size[1] - height]
+        free = [y for y in rows if not any(_meet((x, y, x + width, y + height), other) for other in self._taken)]
+        y = (free or rows or [max(0, top)])[0]
+        self._taken.append((x, y, x + width, y + height))
+        self._draw.rectangle((x, y, x + width, y + height), fill=_PAPER)
+        self._draw.text((x + self._pad, y + self._pad), text, font=self._font, fill=ink)
+
+
+def _meet(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> bool:
+    """Whether two rectangles (left, top, right, bottom) have a pixel in common."""
+    return one[0] <= other[2] and other[0] <= one[2] and one[1] <= other[3] and other[1] <= one[3]
+
+
+def _fitted(
+    draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int
+) -> str:
+    """The text, cut short with an ellipsis where it is wider than ``width`` pixels."""
+    if draw.textlength(text, font=font) <= width:
+        return text
+    while text and draw.textlength(f"{text}…", font=font) > width:
+        text = text[:-1]
+    return f"{text.rstrip()}…"
+
+
+def _lines(
+    draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int
+) -> list[str]:
+    """A sentence in lines of at most ``width`` pixels, ``_MOST_LINES`` of them."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and draw.textlength(longer, font=font) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    if len(lines) > _MOST_LINES:
+        lines[_MOST_LINES - 1 :] = [" ".join(lines[_MOST_LINES - 1 :])]
+    return [_fitted(draw, line, font, width) for line in lines]
 
 
 def _strip(result: Result, scale: float, width: int, text_height: int) -> Image.Image:
-    """The strip below the picture: verdict and scores on the left, legend on the right or, if narrow, below."""
+    """The strip below the picture: verdict and scores, legend at the right or, if narrow, below, then the reason."""
     font, small = _font(text_height), _font(max(10, round(text_height * 0.8)))
     pad = round(text_height * 0.5)
     row = round(text_height * 2.2)
@@ -209,8 +277,14 @@ def _strip(result: Result, scale: float, width: int, text_height: int) -> Image.
     left_width = pad + badge + pad + round(probe.textlength(words, font=font)) + 2 * pad
     legend_width = round(text_height * 14)
     beside = left_width + legend_width <= width
-    strip = Image.new("RGB", (width, row if beside else 2 * row), _PAPER)
+    reason = result.reason if result.reason and result.anomalous is not False else ""
+    spoken = _lines(probe, reason, font, width - 2 * pad)
+    spacing = round(text_height * 1.4)
+    above = row if beside else 2 * row
+    strip = Image.new("RGB", (width, above + len(spoken) * spacing + (pad if spoken else 0)), _PAPER)
     draw = ImageDraw.Draw(strip)
+    for number, line in enumerate(spoken):
+        draw.text((pad, above + number * spacing), line, font=font, fill=_MARK)
     inner = round(text_height * 0.35)
     draw.rounded_rectangle((pad, inner, pad + badge, row - inner), radius=pad // 2, fill=ground)
     draw.text((2 * pad, row / 2), verdict, font=font, fill=(255, 255, 255), anchor="lm")

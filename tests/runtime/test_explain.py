@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -12,6 +13,7 @@ import pytest
 from edgevand_runtime.detector import Detector
 from edgevand_runtime.explain import Explainer
 from edgevand_runtime.explain_sheet import Cell, Pair, draw_sheet
+from edgevand_runtime.methods import Mark
 from edgevand_runtime.pipeline import Scored
 from edgevand_runtime.preprocess import load_image
 from edgevand_runtime.results import Region
@@ -74,6 +76,8 @@ def test_picture_and_numbers_are_written_for_a_frame_with_regions_and_nothing_fo
         assert explainer.write(tmp_path / "good", scored(detector, draw_part(8))) is None
         bad = scored(detector, draw_part(7, defective=True))
         assert explainer.write(tmp_path / "bad", bad) == str(tmp_path / "bad.json")
+        told = replace(bad.result, reason="loss: 'a gap' (0.83)", marks=(Mark("a gap", (0.1, 0.2, 0.3, 0.4)),))
+        explainer.write(tmp_path / "told", replace(bad, result=told))
     assert not (tmp_path / "good.json").exists()
     document = json.loads((tmp_path / "bad.json").read_text())
     assert document["schema"] == "edgevand.explanation/1"
@@ -87,6 +91,12 @@ def test_picture_and_numbers_are_written_for_a_frame_with_regions_and_nothing_fo
     picture = cv2.imread(document["picture"])
     assert picture is not None
     assert picture.shape[0] > 200
+    words = json.loads((tmp_path / "told.json").read_text())
+    assert words["reason"] == "loss: 'a gap' (0.83)"
+    assert words["marks"] == [{"label": "a gap", "box": [0.1, 0.2, 0.3, 0.4]}]
+    larger = cv2.imread(words["picture"])
+    assert larger is not None
+    assert larger.shape[0] > picture.shape[0]
 
 
 def test_the_crop_of_an_augmented_copy_is_cut_out_of_that_copy(bundle: Bundle, tmp_path: Path) -> None:
