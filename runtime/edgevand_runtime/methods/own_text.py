@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from pydantic import BeforeValidator
 
 from edgevand_runtime.methods.base import Worded
 
@@ -13,9 +14,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["text_by_object"]
+__all__ = ["Names", "text_by_object"]
 
 _PREFIX = "text_"
+
+
+def _several(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
+"""Names between commas, or one."""
 
 
 def text_by_object(settings: object, own: Mapping[str, NDArray[Any]]) -> dict[str, Worded]:

@@ -31,7 +31,7 @@ from edgevand_runtime.foreground import (
     whole_picture,
 )
 from edgevand_runtime.methods.base import Features, Method, MethodKind, Opening, RawScore, Settings
-from edgevand_runtime.methods.own_text import text_by_object
+from edgevand_runtime.methods.own_text import Names, text_by_object
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,9 +59,7 @@ _FOUND = {
 class VvvSettings(Settings):
     """Options of vvv; the last three are settled at enrolment."""
 
-    objects: tuple[str, ...] = Field(
-        default=(), description="whose sentences are embedded at export; none: all of the base"
-    )
+    objects: Names = Field(default=(), description="whose sentences are embedded at export; none: all of the base")
     temperature: float = Field(default=0.01, gt=0, description="tau of the tile score's softmax")
     top: float = Field(default=0.25, gt=0, le=1, description="share of the components whose mean is the image score")
     foreground: Literal["auto", "segment", "roi", "whole"] = Field(

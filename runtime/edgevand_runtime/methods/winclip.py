@@ -27,7 +27,7 @@ from edgevand.errors import UsageError
 from edgevand_runtime.maps import sigmoid
 from edgevand_runtime.methods.base import Method, MethodKind, Opening, RawScore, Settings
 from edgevand_runtime.methods.grids import cells_inside, enlarge
-from edgevand_runtime.methods.own_text import text_by_object
+from edgevand_runtime.methods.own_text import Names, text_by_object
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,9 +45,7 @@ _LEAST = np.float32(1e-6)
 class WinClipSettings(Settings):
     """Options of winclip."""
 
-    objects: tuple[str, ...] = Field(
-        default=(), description="whose sentences are embedded at export; none: all of the base"
-    )
+    objects: Names = Field(default=(), description="whose sentences are embedded at export; none: all of the base")
     image_size: int | None = Field(
         default=None, ge=16, le=4096, description="side of the image in pixels, chosen at export; none: the base's"
     )
