@@ -27,7 +27,7 @@ def export(
         str | None,
         typer.Option(
             metavar="NAME|FILE",
-            help="open_clip model name, or the path of an open_clip model config. Default: ViT-L-14-336.",
+            help="open_clip model name or config path; timm:NAME for a tower without text. Default: ViT-L-14-336.",
         ),
     ] = None,
     for_: Annotated[
@@ -188,7 +188,9 @@ def _bundle(options: ExportOptions, *, quiet: bool) -> tuple[dict[str, Any], str
             f"gate of {gate.precision} on {gate.frames} frames: scores moved by at most {gate.moved:.2f} deviations "
             f"(limit {gate.moved_limit:g}), {gate.ranking:.1%} of the order kept (limit {gate.ranking_limit:.0%})"
         )
-    if not manifest.has_heads:
+    if not bundle.objects:
+        lines.append("no zero-shot score, because the model has no text tower; enrol frames, then it scores")
+    elif not manifest.has_heads:
         lines.append("no zero-shot map, because there was no --heads file; text score and memory bank work")
     return document, "\n".join(lines)
 

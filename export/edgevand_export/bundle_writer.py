@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -208,7 +208,7 @@ def write_graph_bundle(
     Args:
         target: directory of the bundle.
         graph: what is exported.
-        text: object to (2, D) float32.
+        text: object to (2, D) float32; empty for a tower without text.
         record: the manifest's record of the model.
         image: the manifest's record of the preprocessing.
         options: what is made of it.
@@ -223,19 +223,21 @@ def write_graph_bundle(
         "stages": stages,
         "graph": GraphRecord(file=GRAPH_FILE, opset=OPSET, precision="fp32"),
         "enrol": options.enrol,
-        "score": options.score or _every_term(heads=any(stage.head for stage in stages)),
-        "text": TextRecord(pack=options.pack.name, objects=tuple(text)),
+        "score": options.score or _every_term(text=bool(text), heads=any(stage.head for stage in stages)),
+        "text": TextRecord(pack=options.pack.name, objects=tuple(text)) if text else None,
+        "method": "april-gan" if text else "memory",
     }
 
     def fill(folder: Path) -> None:
         """Write the bundle's files; the certificate joins the fields last."""
-        _write_text(folder, text, record, options.pack)
+        if text:
+            _write_text(folder, text, record, options.pack)
         for name, content in options.extra_files.items():
             (folder / name).write_bytes(content)
         report(f"graph of {record.name} at {image.width}x{image.height}")
         _write_graph(graph, folder, image, _dim(record), options)
         report("parity of torch and ONNX Runtime on the golden sample")
-        fields["parity"] = _prove(graph, folder, image, next(iter(text.values())))
+        fields["parity"] = _prove(graph, folder, image, next(iter(text.values()), None))
         if options.variant is not None:
             written = make_record(Manifest, {**fields, **created_by(BUNDLE_SCHEMA), "files": {}}, folder)
             frames = options.frames or take_frames(DRAWN)
@@ -271,7 +273,7 @@ def _prove(
     graph: EncoderGraph,
     folder: Path,
     image: ImageRecord,
-    text: NDArray[np.float32],
+    text: NDArray[np.float32] | None,
 ) -> ParityRecord:
     """Write the golden sample and hold the written graph against it."""
     size = (image.height, image.width)
@@ -288,9 +290,10 @@ def _prove(
     return compare(reference, results, graph.stage_records(), size, "fp32", text)
 
 
-def _every_term(*, heads: bool) -> ScoreRecord:
-    """The raw score of APRIL-GAN: text, zero-shot map where there are heads, memory bank."""
-    return ScoreRecord(terms=("text", "zero-shot-map", "memory-map") if heads else ("text", "memory-map"))
+def _every_term(*, text: bool, heads: bool) -> ScoreRecord:
+    """The raw score of APRIL-GAN: text where there is any, zero-shot map where there are heads, memory bank."""
+    first: tuple[Literal["text", "zero-shot-map"], ...] = ("text", "zero-shot-map") if heads else ("text",)
+    return ScoreRecord(terms=(*(first if text else ()), "memory-map"))
 
 
 def _dim(record: ModelRecord) -> int:

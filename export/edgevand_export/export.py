@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgevand.bundle import Bundle, ImageRecord
@@ -29,6 +30,7 @@ from edgevand_export.frames import take_frames
 from edgevand_export.heads import read_heads
 from edgevand_export.loading import build_model, make_tokenizer
 from edgevand_export.text import embed_objects
+from edgevand_export.textless import PREFIX, build_trunk, find_trunk, refuse_text_options, trunk_record
 from edgevand_export.weights import ModelFiles, file_sha256, find_model, find_weights
 
 if TYPE_CHECKING:
@@ -113,7 +115,10 @@ def export_bundle(options: ExportOptions, report: Callable[[str], None] = lambda
     _check_calibrate(variant, options.calibrate)
     pack = load_pack(options.prompts)
     heads = read_heads(options.heads) if options.heads else None
-    files = find_model(options.model, options.pretrained)
+    textless = options.model.startswith(PREFIX)
+    if textless:
+        refuse_text_options(options, (DEFAULT_OBJECT,))
+    files = (find_trunk if textless else find_model)(options.model, options.pretrained)
     native = native_size(files)
     side = options.image_size or default_side(files, native)
     size = (side, side)
@@ -123,6 +128,12 @@ def export_bundle(options: ExportOptions, report: Callable[[str], None] = lambda
             f"expected a new directory for the bundle, found that {target} is already there; remove it or give -o"
         )
     frames = take_frames(options.calibrate) if options.calibrate is not None else None
+    if textless:
+        bundle = _export_trunk(
+            files, BundleOptions(size, options.stages, variant=variant, frames=frames), target, report
+        )
+        remember("bundle", target)
+        return bundle
     activation = choose_activation(
         options.activation,
         heads,
@@ -151,6 +162,17 @@ def export_bundle(options: ExportOptions, report: Callable[[str], None] = lambda
     bundle = write_graph_bundle(target, graph, text, record, image, making, report)
     remember("bundle", target)
     return bundle
+
+
+def _export_trunk(files: ModelFiles, options: BundleOptions, target: Path, report: Callable[[str], None]) -> Bundle:
+    """Make a bundle of an image tower without text."""
+    report(f"weights {files.weights}")
+    trunk = build_trunk(files)
+    source = model_source(files)
+    record = trunk_record(files, source.weights_sha256, trunk.dim)
+    image = ImageRecord(height=options.image_size[0], width=options.image_size[1], mean=source.mean, std=source.std)
+    graph = prepare_graph(SimpleNamespace(visual=trunk.visual), record, image, options)
+    return write_graph_bundle(target, graph, {}, record, image, options, report)
 
 
 def _check_calibrate(variant: Precision | None, calibrate: str | None) -> None:
@@ -192,6 +214,7 @@ def export_text(
         OutputError: the output is there already or cannot be written.
     """
     opened = Bundle.open(bundle, verify=False)
+    _check_text_tower(opened)
     model = opened.manifest.model
     if output.exists():
         raise OutputError(
@@ -220,6 +243,7 @@ def bundle_model(
         UnavailableError: the weights are absent and cannot be fetched.
     """
     model = bundle.manifest.model
+    _check_text_tower(bundle)
     files = find_weights(model.name, model.config, pretrained or model.pretrained)
     report(f"weights {files.weights}")
     if file_sha256(files.weights) != model.weights_sha256:
@@ -229,6 +253,15 @@ def bundle_model(
         )
     clip = build_model(files.config, files.weights, quick_gelu=model.text_activation == "quick-gelu")
     return clip, make_tokenizer(files.name, files.config)
+
+
+def _check_text_tower(bundle: Bundle) -> None:
+    """Refuse a bundle of an image tower alone (``textless``)."""
+    model = bundle.manifest.model
+    if "text_cfg" not in model.config:
+        raise UsageError(
+            f"expected a bundle whose model has a text tower, found {model.name} in {bundle.path}; export a CLIP model"
+        )
 
 
 def named_model(

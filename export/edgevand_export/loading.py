@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["build_model", "load_state", "make_tokenizer"]
+__all__ = ["build_model", "differences", "load_state", "make_tokenizer"]
 
 ARCHIVE_EXTRAS = ("input_resolution", "context_length", "vocab_size", "attn_mask")
 """What OpenAI's archives carry beside their weights; the mask is made again."""
@@ -53,14 +53,11 @@ def build_model(config: dict[str, Any], weights: Path, *, quick_gelu: bool) -> A
     if not hasattr(model, "positional_embedding"):
         state = convert_to_custom_text_state_dict(state)
     _fit_scalars(model, state)
-    wanted, found = model.state_dict(), state
-    wrong = [name for name in wanted if name in found and wanted[name].shape != found[name].shape]
-    missing, unknown = [name for name in wanted if name not in found], [name for name in found if name not in wanted]
-    if wrong or missing or unknown:
+    wrong = differences(model.state_dict(), state)
+    if wrong:
         raise BadInputError(
-            f"expected the weights of this model in {weights}, found "
-            + "; ".join(_differences(wanted, found, wrong, missing, unknown))
-            + "; check that --model and --pretrained belong together"
+            f"expected the weights of this model in {weights}, found {'; '.join(wrong)}; check that --model and "
+            "--pretrained belong together"
         )
     model.load_state_dict(
         {name: each.float() if each.is_floating_point() else each for name, each in state.items()}, assign=True
@@ -190,10 +187,10 @@ def _restore_masks(model: torch.nn.Module) -> None:
             module.register_buffer("attn_mask", torch.full(mask.shape, float("-inf")).triu_(1), persistent=False)
 
 
-def _differences(
-    wanted: dict[str, Tensor], found: dict[str, Tensor], wrong: list[str], missing: list[str], unknown: list[str]
-) -> list[str]:
-    """What is wrong with a state, the first few of each kind."""
+def differences(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
+    """What is wrong with a state, the first few of each kind; nothing where it fits."""
+    wrong = [name for name in wanted if name in found and wanted[name].shape != found[name].shape]
+    missing, unknown = [name for name in wanted if name not in found], [name for name in found if name not in wanted]
     parts = []
     if wrong:
         first = wrong[0]

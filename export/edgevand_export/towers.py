@@ -116,7 +116,12 @@ def architecture_of(visual: nn.Module) -> Architecture:
     Raises:
         UsageError: a tower of another kind.
     """
-    kinds: dict[str, Architecture] = {"VisionTransformer": "vit", "ModifiedResNet": "resnet", "TimmModel": "timm"}
+    kinds: dict[str, Architecture] = {
+        "VisionTransformer": "vit",
+        "ModifiedResNet": "resnet",
+        "TimmModel": "timm",
+        "TimmTrunk": "timm",
+    }
     kind = kinds.get(type(visual).__name__)
     if kind is None:
         raise UsageError(
@@ -128,7 +133,7 @@ def architecture_of(visual: nn.Module) -> Architecture:
 
 def activation_of(module: nn.Module) -> Activation:
     """The GELU that a native open_clip tower runs with; ``none`` for towers without one, or of another library."""
-    if type(module).__name__ in {"TimmModel", "HFTextEncoder"}:
+    if type(module).__name__ in {"TimmModel", "TimmTrunk", "HFTextEncoder"}:
         return "none"
     names = {type(each).__name__ for each in module.modules()}
     if "QuickGELU" in names:

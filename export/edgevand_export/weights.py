@@ -25,7 +25,7 @@ from edgevand_export.own_models import OWN_MODELS, own_config, own_record, own_w
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ModelFiles", "file_sha256", "find_model", "find_weights"]
+__all__ = ["ModelFiles", "fetched", "file_sha256", "find_model", "find_weights", "placed"]
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 PATIENCE = 6.0
@@ -77,9 +77,9 @@ def find_weights(name: str, config: dict[str, Any], pretrained: str | None) -> M
     tags = [*own, *open_clip.list_pretrained_tags_by_model(name)]
     tag = pretrained or _default_tag(name, tags)
     record = own_record() if tag in own else dict(open_clip.get_pretrained_cfg(name, tag) or {})
-    placed = _placed(name, tag)
-    if placed is not None:
-        return ModelFiles(name, config, tag, placed, record)
+    by_hand = placed(name, tag)
+    if by_hand is not None:
+        return ModelFiles(name, config, tag, by_hand, record)
     if tag in own:
         return ModelFiles(name, config, tag, own_weights(name, tag), record)
     if not record and file is not None and (file.suffix in SUFFIXES or len(file.parts) > 1):
@@ -89,7 +89,21 @@ def find_weights(name: str, config: dict[str, Any], pretrained: str | None) -> M
             f"one of {', '.join(tags)}" if tags else "the path of a weights file (open_clip has none for this model)"
         )
         raise UsageError(f"expected --pretrained to be {known} for {name}, found {tag!r}; choose another")
-    return ModelFiles(name, config, tag, _cached(record) or _downloaded(name, tag, record), record)
+    return ModelFiles(name, config, tag, fetched(name, tag, record), record)
+
+
+def fetched(name: str, tag: str, record: dict[str, Any]) -> Path:
+    """Weights out of a cache, or from the network.
+
+    Args:
+        name: of the model.
+        tag: of its weights.
+        record: open_clip's record of them, or ``{"hf_hub": "owner/repository/file"}``.
+
+    Raises:
+        UnavailableError: they are not on this machine and cannot be fetched.
+    """
+    return _cached(record) or _downloaded(name, tag, record)
 
 
 def file_sha256(path: Path) -> str:
@@ -145,7 +159,7 @@ def _default_tag(name: str, tags: list[str]) -> str:
     raise UsageError(f"expected weights for {name}, found no --pretrained; give {choice}")
 
 
-def _placed(name: str, tag: str) -> Path | None:
+def placed(name: str, tag: str) -> Path | None:
     """Weights that were brought by hand."""
     if os.sep in name + tag:
         return None
