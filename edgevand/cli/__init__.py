@@ -32,6 +32,7 @@ COMMANDS = {
     "enroll": "learn from a few normal frames of one camera: writes a bank",
     "monitor": "watch a camera and report anomalies as events",
     "score": "judge images, folders or videos: one JSON line a frame",
+    "compare": "run the methods on your own frames and say which to take",
     "evaluate": "judge a bundle on a labelled dataset: metrics, tables, plots",
     "dataset": "draw a small labelled dataset in a published layout, or check one",
     "verify": "check a bundle or bank: hashes, schema, parity on this device",
