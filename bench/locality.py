@@ -242,7 +242,8 @@ def _images(folder: Path) -> list[NDArray[np.uint8]]:
 
 def _video(path: Path) -> list[NDArray[np.uint8]]:
     """Every frame."""
-    reader, frames = cv2.VideoCapture(str(path)), []
+    reader = cv2.VideoCapture(str(path))
+    frames: list[NDArray[np.uint8]] = []
     while True:
         there, frame = reader.read()
         if not there:

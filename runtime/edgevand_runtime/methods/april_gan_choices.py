@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["choose"]
 
+_CLEARLY = 0.75
+"""Eight frames tell a deviation to a quarter: what spreads less by less than that may be chance."""
+
 
 def choose(enrolled: Enrolled, settings: AprilGanSettings) -> tuple[AprilGanSettings, tuple[str, ...]]:
     """Settle automatic settings.
@@ -112,10 +115,10 @@ def _choose_stages(trial: _Trial, settings: AprilGanSettings) -> tuple[tuple[int
             spreads[stages] = scale_of("map", tops, floor=0)[1]
     best = min(spreads, key=lambda stages: spreads[stages])
     every = tuple(trial.stages)
-    return best, (
-        f"stages {','.join(map(str, best))}: scores of normal frames spread by {spreads[best]:.3f} (deviation of "
-        f"ln), {spreads[every]:.3f} with all of {','.join(map(str, every))}."
-    )
+    whole = f"{spreads[every]:.3f} with all of {','.join(map(str, every))} (deviation of ln)"
+    if spreads[best] > _CLEARLY * spreads[every]:
+        return every, f"stages all: scores of normal frames spread by {whole}, and not clearly less with fewer."
+    return best, f"stages {','.join(map(str, best))}: scores of normal frames spread by {spreads[best]:.3f}, {whole}."
 
 
 def _choose_scales(trial: _Trial, settings: AprilGanSettings) -> tuple[AprilGanSettings, str]:
