@@ -139,6 +139,8 @@ class Layout:
         """(K, h, w) how often each place held each word."""
         self.mean = self._mean.reshape(count, COLUMNS)
         """(K, 5) what is usual, see ``describe``."""
+        self.scale = self._deviation.reshape(count, COLUMNS)
+        """(K, 5) how far that usually varies."""
 
     @property
     def count(self) -> int:

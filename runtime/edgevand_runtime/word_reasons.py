@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import cv2
 import numpy as np
 
-from edgevand_runtime.layout_of_words import AREA, COLUMNS, MIDDLE_X, MIDDLE_Y, PIECES
+from edgevand_runtime.layout_of_words import AREA, PIECES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["Reason", "place_name", "reason_of"]
 
 _GONE = 0.4  # of the usual share of patches: below, something is missing
-_PIECE = 0.5  # more pieces than usual from which on something is there once more
+_FEW = 2.0  # deviations of the share from which on there is more or less of something than usual
+_PIECE = 0.5  # pieces more or fewer than usual from which on something is there once more or less
 _HALF = 0.5  # of the largest excess: what is boxed
 _NAMES = (
     ("upper left", "top", "upper right"),
@@ -50,22 +51,22 @@ def reason_of(layout: Layout, deviation: Deviation, first: int = 0) -> Reason | 
     if deviation.words[word] <= 0 or not excess.any():
         return None
     called = f"(word {first + word + 1})"
-    column = int(deviation.parts[word].argmax()) % COLUMNS
     usual, found = layout.mean[word], deviation.described[word]
     more, less = np.maximum(excess, 0), np.maximum(-excess, 0)
-    area = (found[AREA] / max(usual[AREA], 1e-6)) ** 2
+    share = (found[AREA] / max(usual[AREA], 1e-6)) ** 2
+    amount = (found[AREA] - usual[AREA]) / layout.scale[word, AREA]
     pieces = found[PIECES] ** 2 - usual[PIECES] ** 2
-    if area < _GONE:
+    if share < _GONE or (amount < -_FEW and pieces < -_PIECE):
         return _told(less, "something at the {} is missing " + called, "missing")
-    if column in {MIDDLE_X, MIDDLE_Y} and more.any() and less.any():
-        there, here = place_name(less), place_name(more)
-        way = f"at the {there} lies elsewhere" if there == here else f"moved from the {there} to the {here}"
-        return Reason(f"something {way} {called}", (("from here", _box(less)), ("to here", _box(more))))
-    if area >= 1 or not less.any():
-        if pieces > _PIECE:
-            return _told(more, "something at the {} is there once too often " + called, "one too many")
+    if amount > _FEW and pieces > _PIECE:
+        return _told(more, "something at the {} is there once too often " + called, "one too many")
+    if amount > _FEW or not less.any():
         return _told(more, "there is too much of something at the {} " + called, "too much")
-    return _told(less, "there is too little of something at the {} " + called, "too little")
+    if amount < -_FEW or not more.any():
+        return _told(less, "there is too little of something at the {} " + called, "too little")
+    there, here = place_name(less), place_name(more)
+    way = f"at the {there} lies elsewhere" if there == here else f"moved from the {there} to the {here}"
+    return Reason(f"something {way} {called}", (("from here", _box(less)), ("to here", _box(more))))
 
 
 def place_name(weights: NDArray[np.float32]) -> str:

@@ -128,7 +128,7 @@ def otsu(values: NDArray[np.float32]) -> float:
     counts = (below, len(flat) - below)
     means = sums[below] / np.maximum(counts[0], 1), (sums[-1] - sums[below]) / np.maximum(counts[1], 1)
     between = counts[0] * counts[1] * (means[0] - means[1]) ** 2
-    return float(steps[int(np.argmax(between))])
+    return float(steps[between >= between.max() * (1 - 1e-9)].mean())  # the middle of a gap between the classes
 
 
 def _along(first: Subspace, tokens: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -100,7 +100,9 @@ class SubspaceMethod(Method):
 
     def summarise(self, raws: Sequence[RawScore]) -> Features:
         """Number, mean and scatter of each stage's patches, and each frame's left-out score."""
-        kept: Features = {_SCORES: np.array([(raw.raw_score, raw.map_max) for raw in raws], np.float32).reshape(-1, 2)}
+        kept: Features = {}
+        if raws:
+            kept[_SCORES] = np.array([(raw.raw_score, raw.map_max) for raw in raws], np.float32)
         for stage, moments in zip(self._maps.stages, self._moments, strict=True):
             kept[f"count_{stage.index}"] = np.array([moments.count], np.int64)
             kept[f"mean_{stage.index}"] = _halves(moments.mean)
@@ -118,7 +120,7 @@ def extend(former: Features, added: Features, groups: Sequence[int]) -> Features
     Raises:
         UsageError: the bank is of one frame, which was held against nothing and is not kept.
     """
-    if not len(former[_SCORES]):
+    if _SCORES not in former:
         message = (
             "expected --append on a subspace bank of at least 2 independent frames, found one of a single one, which "
             f"has no score of its own; enrol all {len(groups)} frames anew."
