@@ -78,7 +78,8 @@ def export_winclip(
     texts = embed_objects(clip, tokenizer, load_pack("winclip"), objects)
     write_tensors(folder / TENSORS, {f"text_{name}": each for name, each in texts.items()})
     graph = WinClipGraph(tower).eval()
-    dim = base.whole.embedding_dim
+    text = next(iter(texts.values()))
+    dim = text.shape[1]
     stages = [
         StageRecord(index=number, width=dim, grid=grid, head=True) for number, grid in enumerate(graph.grids, start=1)
     ]
@@ -95,6 +96,6 @@ def export_winclip(
         image,
         stages=stages,
         embedding_dim=dim,
-        text=next(iter(texts.values())),
+        text=text,
     )
     return MethodRecord(name=WINCLIP.name, settings=settings, graph=own, tensors=TENSORS)
