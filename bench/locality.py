@@ -1,6 +1,6 @@
 """Locality: what ``auto`` goes by on views that are fixed and views that are not, and what it and other levers do.
 
-    python bench/locality.py                          # both tables (docs/methods/april-gan.md)
+    python bench/locality.py                          # all tables (docs/methods/april-gan.md)
     python bench/locality.py --only rule --seeds 1 2 3
     python bench/locality.py --only levers --data ../shared/data
 
@@ -13,6 +13,9 @@ angle, shifted and turned; surfaces without an outline. Real ones: shared/data.
 
 **levers**: through the program itself, each option of april-gan by itself: image AUROC, false alarms and found at the
 enrolled threshold, and the lowest score of an anomalous frame over the highest of a normal one.
+
+**search**: milliseconds of one frame's search, median of 20, random unit tokens: the built-in bundle with eight frames
+in eight poses, and one stage of ViT-L at 518 pixels with eight frames, held in single and in half precision.
 """
 
 from __future__ import annotations
@@ -20,7 +23,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import tempfile
+import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -212,6 +217,37 @@ def _cell(frames: Frames, view: Bundle, augment: tuple[str, ...]) -> str:
     return f"{area:.3f}, {alarms:.2f} / {found:.2f}, {apart:.2f}{said}"
 
 
+def search() -> None:
+    """Print the third table."""
+    dice = np.random.default_rng(0)
+    cases = {
+        "built-in, 64 pictures": ([(14, 14), (7, 7)], [96, 192], 64, None),
+        "ViT-L stage, 8 pictures": ([(37, 37)], [1024], 8, None),
+        "ViT-L stage, 8 pictures, half": ([(37, 37)], [1024], 8, 30.0),
+    }
+    print("| bank | everywhere | R = 1 | R = 2 | R = 4 |\n| --- | --- | --- | --- | --- |")
+    for name, (grids, widths, pictures, limit) in cases.items():
+        shapes = [(h * w, width) for (h, w), width in zip(grids, widths, strict=True)]
+        tokens = [_unit(dice.standard_normal((pictures, 1, *shape), np.float32)) for shape in shapes]
+        queries = [_unit(dice.standard_normal((1, *shape), np.float32)) for shape in shapes]
+        searches: list[MemoryBank | LocalBank] = [MemoryBank(tokens, limit=limit)]
+        searches += [LocalBank(tokens, grids, radius, limit=limit) for radius in (1, 2, 4)]
+        print(f"| {name} | {' | '.join(f'{_milliseconds(each, queries):.2f}' for each in searches)} |", flush=True)
+
+
+def _milliseconds(bank: MemoryBank | LocalBank, queries: Sequence[NDArray[np.float32]]) -> float:
+    times = []
+    for _ in range(21):
+        started = time.perf_counter()
+        bank.distances(list(queries))
+        times.append(time.perf_counter() - started)
+    return statistics.median(times[1:]) * 1000
+
+
+def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(rows / np.linalg.norm(rows, axis=-1, keepdims=True), np.float32)
+
+
 def _judged(images: Sequence[NDArray[np.uint8]], detector: Detector) -> list[tuple[float, bool]]:
     """Raw score and decision of each."""
     results = []
@@ -256,15 +292,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared/data")
     parser.add_argument("--bundle", type=Path, default=builtin_bundle())
-    parser.add_argument("--only", choices=("rule", "levers"))
+    parser.add_argument("--only", choices=("rule", "levers", "search"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--augment", nargs="*", default=[], help="rotate, flip: copies that the levers' banks hold")
     chosen: Any = parser.parse_args()
     bundle = Bundle.open(chosen.bundle)
-    if chosen.only != "levers":
+    if chosen.only in {None, "rule"}:
         rule(bundle, chosen.data, chosen.seeds)
-    if chosen.only != "rule":
+    if chosen.only in {None, "levers"}:
         levers(bundle, chosen.data, tuple(chosen.augment))
+    if chosen.only in {None, "search"}:
+        search()
 
 
 if __name__ == "__main__":
