@@ -19,6 +19,7 @@ from edgevand.files import write_atomic
 from edgevand_runtime.augment import augmented_copies
 from edgevand_runtime.explain_sheet import Cell, Pair, draw_sheet
 from edgevand_runtime.frame_files import write_jpeg
+from edgevand_runtime.methods import kind_of
 from edgevand_runtime.preprocess import load_image
 from edgevand_runtime.results import Region
 
@@ -79,7 +80,8 @@ class Explainer:
             )
         self._bank = detector.bank
         self._memory = detector.memory
-        self._stages = detector.bundle.manifest.stages
+        self._manifest = detector.bundle.manifest
+        self._stages = self._manifest.stages
         self._pictures: dict[tuple[int, int], NDArray[np.uint8]] = {}
 
     def write(self, stem: Path, item: Scored) -> str | None:
@@ -117,10 +119,11 @@ class Explainer:
     def nearest(self, item: Scored, region: Region) -> list[Nearest]:
         """The nearest enrolled patch in every stage, at the region's highest point; the largest distance first."""
         row, column = _peak(item, region)
+        compared = kind_of(self._manifest).open.compared(self._manifest, item.outputs)
         found = []
         for number, stage in enumerate(self._stages):
             at = (_cell(row, stage.grid[0]), _cell(column, stage.grid[1]))
-            tokens = item.outputs.tokens[number][item.row]
+            tokens = compared[number][item.row]
             place = at[0] * stage.grid[1] + at[1]
             patch = self._memory.nearest(number, tokens[place], place)
             found.append(

@@ -17,6 +17,7 @@ from edgevand_runtime.detector import Detector
 from edgevand_runtime.engines import EncoderOutput
 from edgevand_runtime.engines.fake import FakeEngine
 from edgevand_runtime.enroll import EnrolOptions, append_frames, enroll
+from edgevand_runtime.explain import Explainer
 from edgevand_runtime.features import encode_frame, make_memory, stack
 from edgevand_runtime.locality import LocalBank
 from edgevand_runtime.maps import sigmoid, top_mean, upsample
@@ -24,7 +25,10 @@ from edgevand_runtime.memory import MemoryBank
 from edgevand_runtime.methods import open_method
 from edgevand_runtime.methods.april_gan import AprilGan
 from edgevand_runtime.methods.choosing import seen_as
+from edgevand_runtime.pipeline import Scored
 from edgevand_runtime.sources import open_source
+from edgevand_runtime.sources.base import new_frame
+from tests import tiny
 from tests.core.builders import make_bundle, unit
 
 if TYPE_CHECKING:
@@ -269,14 +273,14 @@ def test_a_patch_of_a_fixed_view_is_compared_near_its_place(
     np.testing.assert_allclose(raw.raw_map, expected, atol=1e-5)
 
 
-def around(tokens: NDArray[Any]) -> NDArray[np.float64]:
+def around(tokens: NDArray[Any], grid: int = GRID) -> NDArray[np.float64]:
     """(P, C) to the same, each the mean of its window of 3 x 3 at length 1."""
-    cells = tokens.reshape(GRID, GRID, -1).astype(np.float64)
+    cells = tokens.reshape(grid, grid, -1).astype(np.float64)
     found = np.array(
         [
             cells[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2].mean(axis=(0, 1))
-            for row in range(GRID)
-            for column in range(GRID)
+            for row in range(grid)
+            for column in range(grid)
         ]
     )
     return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True))
@@ -422,6 +426,24 @@ def _settings(view: Bundle) -> Any:
     return read_settings(view.manifest)
 
 
+def test_an_explanation_names_the_patch_that_the_map_was_made_of(tmp_path: Path) -> None:
+    bundle = seen_as(tiny.write_tiny_bundle(tmp_path / "tiny"), settings={"locality": 1, "neighbourhood": 3})
+    bank = tiny.enrol_tiny(bundle, tmp_path / "bank")
+    with Detector.open(bundle, bank, threads=1) as detector:
+        frame = new_frame(tiny.draw_part(7, defective=True), 0, "part")
+        outputs = detector.encode([detector.preprocess(frame)])
+        item = Scored(frame, detector.score([frame], outputs, 0.0)[0], outputs, 0)
+        (found,) = Explainer(detector).nearest(item, item.result.regions[0])
+    row, column = found.found_at
+    rows, columns = np.divmod(np.arange(tiny.GRID**2), tiny.GRID)
+    near = np.maximum(abs(rows - row), abs(columns - column)) <= 1
+    query = around(outputs.tokens[0][0], tiny.GRID)[row * tiny.GRID + column]
+    cosine = np.where(near, bank.features["tokens_1"][:, 0].astype(np.float64) @ query, -1)
+    frame_number, place = np.unravel_index(int(cosine.argmax()), cosine.shape)
+    assert (found.enrolled, found.at) == (int(frame_number) + 1, divmod(int(place), tiny.GRID))
+    assert found.distance == pytest.approx(1 - cosine.max(), abs=1e-5)
+
+
 def test_a_memory_too_small_for_every_patch_is_refused_with_locality_at_enrolment(
     plain: Bundle, tmp_path: Path
 ) -> None:
@@ -441,8 +463,6 @@ def test_the_score_of_a_bank_with_every_lever_stays_the_same_when_it_is_opened_a
     scores = []
     for opened in (bank, Bank.open(tmp_path / "bank", bundle)):
         with Detector(bundle, FakeEngine(bundle.manifest), opened) as detector:
-            from edgevand_runtime.sources.base import new_frame
-
             results = detector.detect([new_frame(part(20), 0, "a"), new_frame(part(21, (0, 9)), 1, "b")])
             scores.append([result.raw_score for result in results])
     assert scores[0] == scores[1]

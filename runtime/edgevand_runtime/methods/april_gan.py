@@ -18,6 +18,7 @@ settled by april_gan_choices.py.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import numpy as np
@@ -120,7 +121,7 @@ class AprilGan(Method):
         terms = manifest.score.terms if memory is not None else ("text", "zero-shot-map")
         self._sums_text = "text" in terms and text is not None
         self._sums_zero_shot = "zero-shot-map" in terms and manifest.has_heads
-        self._side, self._sigma = settings.neighbourhood, settings.smoothing
+        self._averages, self._sigma = settings.neighbourhood > 1, settings.smoothing
         self._fusion, self._scales = settings.fusion, settings.scales
         features = opening.features or {}
         self._embeddings = features.get("embedding") if settings.image_bank and memory is not None else None
@@ -135,12 +136,16 @@ class AprilGan(Method):
     @staticmethod
     def keep(manifest: Manifest, outputs: EncoderOutput) -> Features:
         """As ``Method.keep``; tokens are kept as they are compared."""
-        kept = Method.keep(manifest, outputs)
+        return Method.keep(manifest, replace(outputs, tokens=tuple(AprilGan.compared(manifest, outputs))))
+
+    @staticmethod
+    def compared(manifest: Manifest, outputs: EncoderOutput) -> Sequence[NDArray[np.float32]]:
+        """The encoder's tokens, averaged over their neighbourhood where that is asked for."""
         side = _settings(manifest).neighbourhood
-        for stage in manifest.stages if side > 1 else ():
-            name = f"tokens_{stage.index}"
-            kept[name] = averaged(kept[name], stage.grid, side)
-        return kept
+        if side == 1:
+            return outputs.tokens
+        pairs = zip(outputs.tokens, manifest.stages, strict=True)
+        return [averaged(np.asarray(tokens), stage.grid, side) for tokens, stage in pairs]
 
     @property
     def summed_maps(self) -> int:
@@ -151,10 +156,7 @@ class AprilGan(Method):
         """Score N encoded frames."""
         if self._memory is None:
             return self.combine(outputs, None)
-        tokens: Sequence[NDArray[np.float32]] = outputs.tokens
-        if self._side > 1:
-            pairs = zip(tokens, self._grids, strict=True)
-            tokens = [averaged(np.asarray(stage), grid, self._side) for stage, grid in pairs]
+        tokens = self.compared(self.opening.manifest, outputs) if self._averages else outputs.tokens
         return self.combine(outputs, self._memory.distances(tokens))
 
     def combine(self, outputs: EncoderOutput, distances: Sequence[NDArray[np.float32]] | None) -> list[RawScore]:

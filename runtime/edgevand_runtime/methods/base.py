@@ -144,6 +144,17 @@ class Method:
         return None
 
     @staticmethod
+    def compared(manifest: Manifest, outputs: EncoderOutput) -> Sequence[NDArray[np.float32]]:
+        """Patch tokens as the memory bank keeps them and is searched for them: for each stage (N, P, C); the encoder's.
+
+        Args:
+            manifest: as the method sees it.
+            outputs: of N frames.
+        """
+        del manifest
+        return outputs.tokens
+
+    @staticmethod
     def keep(manifest: Manifest, outputs: EncoderOutput) -> Features:
         """What a bank keeps of one frame, without a leading axis.
 
