@@ -38,7 +38,7 @@ class Group(NamedTuple):
     """Sequences of one length in the packed sequence."""
 
     start: int
-    count: int
+    number: int
     length: int
 
 
@@ -53,7 +53,8 @@ class VitWindows(nn.Module):
         """
         super().__init__()
         self.tower = VitEncoder(visual, grid, ())
-        standard = all(isinstance(block, Block) for block in self.tower.blocks)
+        self.blocks = [block for block in self.tower.blocks if isinstance(block, Block)]
+        standard = len(self.blocks) == len(self.tower.blocks)
         if not standard or visual.attn_pool is not None or visual.pool_type != "tok":
             raise UsageError(
                 "expected a ViT that reads its embedding at the class token, with plain attention, for winclip's "
@@ -65,14 +66,14 @@ class VitWindows(nn.Module):
         self.groups = [Group(0, 1, 1 + grid[0] * grid[1])]
         for count, length in zip(self.counts, self.lengths, strict=True):
             last = self.groups[-1]
-            self.groups.append(Group(last.start + last.count * last.length, count, 1 + length))
+            self.groups.append(Group(last.start + last.number * last.length, count, 1 + length))
 
     def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
         """Image (N, 3, H, W) to features (N, D), windows' features (N, W, D) of each scale, patch tokens (N, P, C)."""
         tower = self.tower
         patches = tower.visual.conv1(image).flatten(2).transpose(1, 2) + tower.table
         x = tower.visual.ln_pre(self._packed(patches))
-        for block in tower.blocks:
+        for block in self.blocks:
             x = x + block.ls_1(self._attend(block.attn, block.ln_1(x)))
             x = x + block.ls_2(block.mlp(block.ln_2(x)))
         x = tower.visual.ln_post(x)
@@ -105,13 +106,13 @@ class VitWindows(nn.Module):
         split = (-1, group.length, heads, width // heads)
         query, key, value = (self._of(part, group).reshape(split).transpose(1, 2) for part in parts)
         found = (query @ key.transpose(-1, -2)).softmax(dim=-1) @ value
-        return found.transpose(1, 2).reshape(-1, group.count * group.length, width)
+        return found.transpose(1, 2).reshape(-1, group.number * group.length, width)
 
     @staticmethod
     def _of(x: Tensor, group: Group) -> Tensor:
         """The sequences of a group: (N, count, length, C)."""
-        part = x[:, group.start : group.start + group.count * group.length]
-        return part.reshape(-1, group.count, group.length, x.shape[2])
+        part = x[:, group.start : group.start + group.number * group.length]
+        return part.reshape(-1, group.number, group.length, x.shape[2])
 
 
 class PooledWindows(nn.Module):

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgevand.errors import UsageError
-from edgevand_export.windows import SCALES, make_windows, window_places
+from edgevand_export.windows import SCALES, VitWindows, make_windows, window_places
 from tests.export.models import picture_batch, tiny_config, tiny_model
 
 SIDE, PATCH = 48, 8
@@ -27,7 +27,8 @@ def alone(visual: Any, table: Tensor, image: Tensor, kept: list[int]) -> Tensor:
     first = (visual.class_embedding + table[0]).expand(len(image), 1, -1)
     x = visual.ln_pre(torch.cat([first, tokens[:, kept]], dim=1))
     x = visual.transformer(x)
-    return visual.ln_post(x)[:, 0] @ visual.proj
+    embedding: Tensor = visual.ln_post(x)[:, 0] @ visual.proj
+    return embedding
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,7 @@ def test_every_window_is_what_it_is_when_encoded_by_itself(visual: Any) -> None:
 def test_attention_of_the_packed_sequence_is_that_under_a_block_diagonal_mask(visual: Any) -> None:
     """The mask that is never filled in, filled in, and given to PyTorch's own attention."""
     module = make_windows(visual, (SIDE, SIDE)).module
+    assert isinstance(module, VitWindows)
     lengths = [1 + GRID[0] * GRID[1]]
     for scale in SCALES:
         lengths += [1 + scale * scale] * ((GRID[0] - scale + 1) * (GRID[1] - scale + 1))
@@ -67,7 +69,7 @@ def test_attention_of_the_packed_sequence_is_that_under_a_block_diagonal_mask(vi
     x = torch.randn(2, len(owner), 32, generator=torch.Generator().manual_seed(4)).double()
     attention = visual.transformer.resblocks[0].attn
     wanted, _ = attention(x, x, x, attn_mask=mask, need_weights=False)
-    found = module._attend(module.tower.blocks[0].attn, x)
+    found = module._attend(module.blocks[0].attn, x)
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
 
 

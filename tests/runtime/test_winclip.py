@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,6 +14,9 @@ from edgevand.errors import UsageError
 from edgevand_runtime.engines import EncoderOutput
 from edgevand_runtime.methods.base import Opening
 from edgevand_runtime.methods.winclip import WinClip, WinClipSettings, covered
+
+if TYPE_CHECKING:
+    from edgevand_runtime.methods.base import RawScore
 
 GRID, SIDE, DIM = (5, 6), 60, 10
 SCALES = (2, 3)
@@ -95,6 +98,11 @@ def enlarged(grid: Any) -> Any:
     return functional.interpolate(torch.from_numpy(grid)[None, None].float(), (SIDE, SIDE), mode="bilinear")[0, 0]
 
 
+def map_of(raw: RawScore) -> Any:
+    assert raw.raw_map is not None
+    return raw.raw_map
+
+
 @pytest.mark.parametrize("tau", [0.01, 0.07])
 def test_zero_shot_is_the_harmonic_mean_of_both_scales_and_the_picture(text: Any, tau: float) -> None:
     found, whole, windows = encoded(text)
@@ -102,7 +110,7 @@ def test_zero_shot_is_the_harmonic_mean_of_both_scales_and_the_picture(text: Any
     for row, raw in enumerate(raws):
         score, grid = restated_text(whole[row], [each[row] for each in windows], text, tau)
         assert raw.raw_score == raw.text_score == pytest.approx(score, abs=1e-5)
-        np.testing.assert_allclose(raw.raw_map, enlarged(grid), atol=1e-5)
+        np.testing.assert_allclose(map_of(raw), enlarged(grid), atol=1e-5)
 
 
 def test_few_shot_adds_the_mean_of_three_references_and_halves(text: Any) -> None:
@@ -115,9 +123,9 @@ def test_few_shot_adds_the_mean_of_three_references_and_halves(text: Any) -> Non
         halves = [each[row].reshape(shape) / 2 for each, shape in zip(distances, (*GRIDS, GRID), strict=True)]
         reference = (by_windows(halves[0], 2) + by_windows(halves[1], 3) + halves[2]) / 3
         assert raw.raw_score == pytest.approx((score + reference.max()) / 2, abs=1e-5)
-        np.testing.assert_allclose(raw.raw_map, enlarged((grid + reference) / 2), atol=1e-5)
+        np.testing.assert_allclose(map_of(raw), enlarged((grid + reference) / 2), atol=1e-5)
         assert bare.raw_score == pytest.approx(reference.max(), abs=1e-5)
-        np.testing.assert_allclose(bare.raw_map, enlarged(reference), atol=1e-5)
+        np.testing.assert_allclose(map_of(bare), enlarged(reference), atol=1e-5)
 
 
 def test_a_region_of_interest_limits_map_and_score(text: Any) -> None:
@@ -128,8 +136,7 @@ def test_a_region_of_interest_limits_map_and_score(text: Any) -> None:
     inside[:20, :20] = True
     (raw,) = opened(text, inside=inside, terms=()).combine(found, distances)
     assert raw.raw_score == pytest.approx(0.05)
-    assert raw.raw_map is not None
-    assert not raw.raw_map[~inside].any()
+    assert not map_of(raw)[~inside].any()
 
 
 def test_a_bundle_without_text_is_refused() -> None:

@@ -95,7 +95,7 @@ class ClipSegGraph(nn.Module):
             raise ValueError("a decoder without layers")
         side = round((tokens - 1) ** 0.5)
         grid = x[:, :, 1:].transpose(2, 3).reshape(-1, x.shape[-1], side, side)
-        logits = self.last(grid)
+        logits: Tensor = self.last(grid)
         return logits.reshape(count, self.prompts, logits.shape[-2], logits.shape[-1])
 
 
@@ -190,13 +190,14 @@ def load_clipseg(weights: Weights) -> ClipSegModel:
     }
     config = CLIPSegConfig(**(published if weights.config is None else weights.config))
     with torch.device("meta"):
-        module = CLIPSegForImageSegmentation(config)
+        module: Any = CLIPSegForImageSegmentation(config)
     weights.fill(module, "CLIPSeg")
     for part in (module.clip.text_model, module.clip.vision_model):  # buffers that no file holds
         embeddings = part.embeddings
         count = embeddings.position_embedding.weight.shape[0]
         embeddings.position_ids = torch.arange(count).expand((1, -1))
-    return ClipSegModel(module.eval(), config.vision_config.patch_size, config.projection_dim)
+    patch = module.clip.vision_model.embeddings.patch_embedding.kernel_size[0]
+    return ClipSegModel(module.eval(), int(patch), int(module.clip.projection_dim))
 
 
 def resized(table: Tensor, side: int) -> Tensor:

@@ -16,7 +16,7 @@ from edgevand.errors import BadInputError, MissingDependencyError
 if TYPE_CHECKING:
     from edgevand_export.segmenters.weights import Weights
 
-__all__ = ["SAM_KEY", "SamDecoder", "SamEncoder", "load_sam"]
+__all__ = ["SAM_KEY", "SamDecoder", "SamEncoder", "load_sam", "published_config"]
 
 SAM_KEY = "mask_decoder.iou_token.weight"
 """A tensor by which the weights are known."""
@@ -90,10 +90,10 @@ def load_sam(weights: Weights) -> Any:  # noqa: ANN401 (transformers)
             f"expected SAM's weights as transformers saves them in {weights.path}, found no tensor {SAM_KEY}; give "
             "those of facebook/sam-vit-huge or a relative with --weights"
         )
-    config = SamConfig(**(_published(state) if weights.config is None else weights.config))
+    config = SamConfig(**(published_config(_width(state)) if weights.config is None else weights.config))
     config._attn_implementation = "eager"  # noqa: SLF001 (as matrix products; the other ways do not export)
     with torch.device("meta"):
-        module = SamModel(config)
+        module: Any = SamModel(config)
     shared = "shared_image_embedding.positional_embedding"
     twin = f"prompt_encoder.{shared.replace('image_', '')}"
     state.setdefault(twin, state.get(shared, torch.empty(0)))  # one tensor under two names, saved under either
@@ -102,10 +102,8 @@ def load_sam(weights: Weights) -> Any:  # noqa: ANN401 (transformers)
     return module.eval()
 
 
-def _published(state: dict[str, Tensor]) -> dict[str, Any]:
-    """The config of a published model by its weights."""
-    table = state.get("vision_encoder.pos_embed")
-    width = 0 if table is None else table.shape[-1]
+def published_config(width: int) -> dict[str, Any]:
+    """The config of a published model by its vision encoder's width; empty for another width."""
     if width not in PUBLISHED:
         return {}
     layers, heads, everywhere = PUBLISHED[width]
@@ -118,3 +116,9 @@ def _published(state: dict[str, Tensor]) -> dict[str, Any]:
             "mlp_dim": 4 * width,
         }
     }
+
+
+def _width(state: dict[str, Tensor]) -> int:
+    """Of the vision encoder; 0 where the weights do not tell."""
+    table = state.get("vision_encoder.pos_embed")
+    return 0 if table is None else table.shape[-1]

@@ -98,7 +98,7 @@ def _row(box: Box, size: tuple[int, int], side: int, step: float) -> list[tuple[
 def _starts(first: int, length: int, side: int, step: float) -> list[int]:
     """Where tiles begin on an axis: at 0, step, 2 step, … of the length, the last one flush with its end."""
     last = first + length - side
-    starts = []
+    starts: list[int] = []
     while (start := first + int(len(starts) * step)) < last:
         starts.append(start)
     return [*starts, last]

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WINCLIP", "WinClip", "WinClipSettings", "covered"]
 
-_LEAST = np.float32(1e-6)
+_LEAST = 1e-6
 """A harmonic mean's guard: what is smaller counts as this."""
 
 
@@ -101,18 +101,24 @@ class WinClip(Method):
         """(N, h, w): mean over windows' scales and patches of half the distance to the enrolled ones."""
         manifest = self.opening.manifest
         grids = [stage.grid for stage in manifest.stages]
-        halves = [each.reshape(-1, *grid) / 2 for each, grid in zip(distances, grids, strict=True)]
-        parts = [*(covered(each, self._grid) for each in halves[:-1]), halves[-1]]
-        mean: NDArray[np.float32] = np.mean(parts, axis=0)
-        return mean
+        halves = [each.reshape(-1, *grid) * np.float32(0.5) for each, grid in zip(distances, grids, strict=True)]
+        total = halves[-1].copy()
+        for each in halves[:-1]:
+            total += covered(each, self._grid)
+        return total / np.float32(len(halves))
 
     def _one(self, score: float, windows: list[NDArray[np.float32]], reference: NDArray[np.float32] | None) -> RawScore:
-        inverse = sum((1 / np.maximum(each, _LEAST) for each in windows), np.float32(1 / max(score, _LEAST)))
-        grid = np.asarray((1 + len(windows)) / inverse, np.float32)
+        inverse = np.full(self._grid, 1 / max(score, _LEAST), np.float32)
+        for each in windows:
+            inverse += 1 / np.maximum(each, np.float32(_LEAST))
+        grid = np.float32(1 + len(windows)) / inverse
         raw = score
         if reference is not None:
             highest = float((reference if self._cells is None else reference[self._cells]).max())
-            grid, raw = ((grid + reference) / 2, (score + highest) / 2) if self._sums_text else (reference, highest)
+            if self._sums_text:
+                grid, raw = (grid + reference) / np.float32(2), (score + highest) / 2
+            else:
+                grid, raw = reference, highest
         raw_map = enlarge(grid, self._size)
         if self._outside is not None:
             np.copyto(raw_map, np.float32(0), where=self._outside)
@@ -129,7 +135,7 @@ def covered(windows: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.f
     Returns:
         (N, h, w) float32.
     """
-    inverse = 1 / np.maximum(windows, _LEAST)
+    inverse = 1 / np.maximum(windows, np.float32(_LEAST))
     rows, columns = windows.shape[1:]
     total = np.zeros((len(windows), *grid), np.float32)
     count = np.zeros(grid, np.float32)

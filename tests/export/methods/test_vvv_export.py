@@ -174,7 +174,7 @@ def graph(path: Path, nodes: list[Any], inputs: dict[str, Any], outputs: dict[st
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in each.items()]
         for each in (inputs, outputs)
     ]
-    made = helper.make_graph(nodes, "side", *values, constants)
+    made = helper.make_graph(nodes, "side", values[0], values[1], constants)
     onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A model, a bundle that says it was made from it, its weights, and that bundle prepared for winclip."""
     place = tmp_path_factory.mktemp("winclip")
-    config = tiny_config("vit")
+    config = tiny_config("vit", layers=2)
     model = tiny_model(config)
     weights = save_weights(model, place / "weights.safetensors")
     base = write_tiny_bundle(place / "base")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SIDE = 96  # six halvings of half of it: sizes become odd on the way
 
 # Name of the stage: kind of block. Widths follow from the tensors.
-STAGES = {
+STAGES: dict[str, int | str] = {
     "stage1": 7,
     "stage2": 6,
     "stage3": 5,
