@@ -82,7 +82,7 @@ def compare(
         budget_ms=budget,
         runner=Runner(backend, device, threads),
     )
-    named: list[Path | None] = [*(bundles or [None])]
+    named: list[Path | None] = list(bundles) if bundles else [None]
     opened = [open_bundle(path, quiet=quiet or as_json) for path in named]
     document = run(opened, options, output, lambda line: say(f"edgevand: {line}", quiet=quiet or as_json))
     if as_json:

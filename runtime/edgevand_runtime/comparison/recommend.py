@@ -6,8 +6,10 @@ share of frames of the other side that frame x is on the right side of (ties hal
 
     var(A_1 - A_2) = var(V_1 - V_2 over anomalous) / m + var(V_1 - V_2 over normal) / n.
 
-Whatever cannot be told from the best by two standard errors is as good as it, as far as these frames say. Of those the
-fastest is recommended; times within a quarter of each other count as the same, and the better AUROC decides.
+Whatever lies within one such error of the best is as good as it, as far as these frames say (the one-standard-error
+rule of Breiman et al., Classification and Regression Trees, 1984). Of those the fastest is recommended; times within a
+quarter of each other count as the same, and the better AUROC decides. Where two errors do not part the best from
+chance, nothing is recommended.
 """
 
 from __future__ import annotations
@@ -69,7 +71,7 @@ def recommend(measured: Sequence[Measured], *, drawn: bool, budget_ms: float | N
             f"(±{error:.2f}); give more anomalous frames, or look at other methods"
         )
         return Recommendation(None, told)
-    alike = [one for one in affordable if best.auroc - one.auroc <= _ERRORS * difference_error(best.scores, one.scores)]
+    alike = [one for one in affordable if best.auroc - one.auroc <= difference_error(best.scores, one.scores)]
     fastest = min(alike, key=lambda one: one.milliseconds)
     same = [one for one in alike if one.milliseconds <= _SAME_TIME * fastest.milliseconds]
     chosen = max(same, key=lambda one: one.auroc)
@@ -100,9 +102,9 @@ def standard_error(scores: Scores) -> float:
 
 
 def difference_error(one: Scores, other: Scores) -> float:
-    """DeLong's paired standard error of the difference of two AUROCs on the same frames, with the same floor."""
+    """DeLong's paired standard error of the difference of two AUROCs on the same frames; at least half that floor."""
     pairs = zip(_placements(one), _placements(other), strict=True)
-    return max(_error(*(first - second for first, second in pairs)), _least(one) / _ERRORS)
+    return max(_error(*(first - second for first, second in pairs)), _least(one) / 2)
 
 
 def _placements(scores: Scores) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
