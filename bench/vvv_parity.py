@@ -142,9 +142,13 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=["clipseg", "dis", "sam"], help="clipseg, dis, sam")
     parser.add_argument("--sam-width", type=int, default=768, help="768: ViT-B, 1024: ViT-L, 1280: ViT-H")
     arguments = parser.parse_args()
+    known: dict[str, Callable[[], None]] = {
+        "clipseg": clipseg,
+        "dis": dis,
+        "sam": partial(sam, arguments.sam_width),
+    }
     for name in arguments.models:
-        run: Callable[[], None] = {"clipseg": clipseg, "dis": dis, "sam": partial(sam, arguments.sam_width)}[name]
-        run()
+        known[name]()
 
 
 if __name__ == "__main__":
