@@ -62,11 +62,12 @@ class Backbone(nn.Module):
         import timm
 
         positions = tuple(_POSITIONS[stride] for stride in strides)
-        self.trunk: Any = timm.create_model(name, pretrained=False, features_only=True, out_indices=positions)
-        self.widths: tuple[int, ...] = tuple(self.trunk.feature_info.channels())
-        if hasattr(self.trunk, "blocks"):  # an EfficientNet keeps blocks that nothing wanted follows from
-            last = self.trunk.feature_info.info[positions[-1]]["module"]
-            self.trunk.blocks = self.trunk.blocks[: int(last.rpartition(".")[2]) + 1]
+        trunk: Any = timm.create_model(name, pretrained=False, features_only=True, out_indices=positions)
+        self.widths: tuple[int, ...] = tuple(trunk.feature_info.channels())
+        if hasattr(trunk, "blocks"):  # an EfficientNet keeps blocks that nothing wanted follows from
+            last = trunk.feature_info.info[positions[-1]]["module"]
+            trunk.blocks = trunk.blocks[: int(last.rpartition(".")[2]) + 1]
+        self.trunk: nn.Module = trunk
         self.requires_grad_(False)  # noqa: FBT003 (torch's own signature)
         self.eval()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -40,15 +40,22 @@ _MEASURED = 3
 class Trainee(Protocol):
     """A model in training."""
 
-    module: nn.Module
-    """All that is trained, with its buffers."""
-    optimisers: Sequence[optim.Optimizer]
+    @property
+    def module(self) -> nn.Module:
+        """All that is trained, with its buffers."""
+
+    @property
+    def optimisers(self) -> Sequence[optim.Optimizer]:
+        """What updates it."""
 
     def step(self, number: int) -> float:
         """Do one update; ``number`` from 0 decides what is drawn. Gives the loss before it."""
 
 
-class Job(Protocol):
+AnyTrainee = TypeVar("AnyTrainee", bound=Trainee)
+
+
+class Job(Protocol[AnyTrainee]):
     """What is trained on what."""
 
     frames: int
@@ -56,15 +63,15 @@ class Job(Protocol):
     def steps(self, kept: int) -> int:
         """Steps of a model that is trained on this many frames."""
 
-    def begin(self, model: int, kept: Sequence[int]) -> Trainee:
+    def begin(self, model: int, kept: Sequence[int]) -> AnyTrainee:
         """A model that has done no step; its first weights follow from the seed and its number."""
 
-    def held_out(self, trainee: Trainee, left: Sequence[int]) -> dict[str, NDArray[np.float32]]:
+    def held_out(self, trainee: AnyTrainee, left: Sequence[int]) -> dict[str, NDArray[np.float32]]:
         """Maps (len(left), h, w) that a trained model gives to frames, by name."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class Fitted(Generic[AnyTrainee]):
     """What a training came to.
 
     Attributes:
@@ -72,7 +79,7 @@ class Fitted:
         held: held-out maps (F, h, w) of all frames, by name.
     """
 
-    trainee: Trainee
+    trainee: AnyTrainee
     held: dict[str, NDArray[np.float32]]
 
 
@@ -95,8 +102,8 @@ def split(frames: int, folds: int) -> list[list[int]]:
 
 
 def fit(
-    job: Job, folds: int, folder: Path, run: str, *, report: Callable[[str], None], stop: Stop, resume: bool
-) -> Fitted | None:
+    job: Job[AnyTrainee], folds: int, folder: Path, run: str, *, report: Callable[[str], None], stop: Stop, resume: bool
+) -> Fitted[AnyTrainee] | None:
     """Train the models of all folds and the last one, or go on with that.
 
     Args:
@@ -134,10 +141,12 @@ def fit(
     return Fitted(trainee, progress.held)
 
 
-class _Progress:
+class _Progress(Generic[AnyTrainee]):
     """The models one after the other, with a checkpoint now and then and lines for people."""
 
-    def __init__(self, job: Job, blocks: list[list[int]], path: Path, run: str, report: Callable[[str], None]) -> None:
+    def __init__(
+        self, job: Job[AnyTrainee], blocks: list[list[int]], path: Path, run: str, report: Callable[[str], None]
+    ) -> None:
         self.job, self.blocks, self.path, self.run, self.report = job, blocks, path, run, report
         self.models = len(blocks) + 1
         self.held: dict[str, Any] = {}
@@ -155,7 +164,7 @@ class _Progress:
         left = set(self.blocks[model]) if model < len(self.blocks) else set()
         return [frame for frame in range(self.job.frames) if frame not in left]
 
-    def train(self, model: int, trainee: Trainee, done: int, stop: Stop) -> bool:
+    def train(self, model: int, trainee: AnyTrainee, done: int, stop: Stop) -> bool:
         """Do the steps that are left of a model; False where it was asked to stop."""
         steps, loss, saved = self.job.steps(len(self.kept(model))), math.nan, time.monotonic()
         for number in range(done, steps):

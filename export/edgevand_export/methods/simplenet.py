@@ -57,7 +57,7 @@ LITE0_GAIN = 0.01
 """By which features of EfficientNet-Lite0 are multiplied, so that the noise of 0.015 is half their deviation.
 
 As they are, with a deviation of 3, the published noise is nothing to them: after 160 steps on eight frames the loss is
-1.0, that of a discriminator that knows nothing; so it is at 0.05; at 0.01 it falls to 0.2 (docs/methods/simplenet.md)."""
+1.0, that of a discriminator that knows nothing; so it is at 0.05; at 0.01 it falls to 0.2."""
 
 _SLOPE = 0.2
 
@@ -149,10 +149,8 @@ def fold(trained: Trained) -> nn.Sequential:
     scale = norm.weight.double() / (variance.double() + norm.eps).sqrt()
     shift = scale * (bias - mean.double()) + norm.bias.double()
     into, out = nn.Conv2d(weight.shape[1], weight.shape[0], 1), nn.Conv2d(weight.shape[0], 1, 1, bias=False)
-    with torch.no_grad():
-        into.weight.copy_((scale[:, None] * weight)[:, :, None, None])
-        into.bias.copy_(shift)  # type: ignore[union-attr] (it was asked for)
-        out.weight.copy_(-last.weight[:, :, None, None])
+    into.load_state_dict({"weight": (scale[:, None] * weight)[:, :, None, None], "bias": shift})
+    out.load_state_dict({"weight": -last.weight[:, :, None, None]})
     return nn.Sequential(into, nn.LeakyReLU(_SLOPE), out)
 
 

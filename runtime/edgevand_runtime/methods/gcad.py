@@ -63,7 +63,9 @@ class GcadSettings(Settings):
         None, ge=1, le=10_000, description="training: over frames and copies; null: 40 for lite0, else 100"
     )
     batch: int = Field(4, ge=1, le=256, description="training: pictures in a step")
-    lr: float = Field(1e-4, gt=0, le=10, description="training: learning rate of Adam")
+    lr: float | None = Field(
+        None, gt=0, le=10, description="training: learning rate of Adam; null: 1e-3 for lite0, else the published 1e-4"
+    )
     weight_decay: float = Field(1e-5, ge=0, le=1, description="training: of Adam")
     copies: int = Field(4, ge=0, le=50, description="training: augmented copies of each frame beside itself")
     jitter: float = Field(

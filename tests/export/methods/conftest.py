@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 
 pytest.importorskip("timm", reason="training needs the extra edgevand[export]")
@@ -14,7 +13,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from tests.tiny import draw_part
+from tests.export.methods.trainings import lit_part
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,14 +32,14 @@ def resnet18(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def frames() -> Sequence[Any]:
-    """Five good parts, (96, 128, 3) uint8 BGR."""
-    return [draw_part(number) for number in range(5)]
+    """Five good parts, (96, 128, 3) uint8 BGR, each in another light."""
+    return [lit_part(number) for number in range(5)]
 
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory, frames: Sequence[Any]) -> Path:
     """The five good parts as files, and two that are new."""
     target = tmp_path_factory.mktemp("parts")
-    for number, frame in enumerate([*frames, draw_part(50), draw_part(51)]):
-        cv2.imwrite(str(target / f"{number:03d}.png"), np.asarray(frame))
+    for number, frame in enumerate([*frames, lit_part(5), lit_part(6)]):
+        cv2.imwrite(str(target / f"{number:03d}.png"), frame)
     return target

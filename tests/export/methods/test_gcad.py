@@ -139,7 +139,7 @@ def test_errors_are_means_over_channels_without_skips_in_the_encoder() -> None:
 
 def test_a_step_is_one_update_of_adam_with_weight_decay() -> None:
     images, local = drawn(4, 3, 64, 64), drawn(4, 6, 4, 4, seed=6)
-    net = GcadJob(images, local, TINY, SHAPES[0], epochs=2).begin(0, [0, 1])
+    net = GcadJob(images, local, TINY, SHAPES[0], epochs=2, lr=1e-4).begin(0, [0, 1])
     before = {name: each.detach().clone() for name, each in net.module.named_parameters()}
     chosen = np.random.default_rng([0, 0, 0]).permutation([0, 1, 2, 3])[:2]
     mean, deviation = local[[0, 2]].mean((0, 2, 3), keepdim=True), local[[0, 2]].std((0, 2, 3), correction=0)

@@ -123,10 +123,15 @@ class AdditiveNet(nn.Module):
         for layer in self.down:
             levels.append(functional.relu(layer(levels[-1])))
         found = functional.relu(self.expand(self.squeeze(levels[-1])))
-        for layer, level in zip([*reversed(self.up), None], reversed(levels), strict=True):
-            found = found + skip * level if skip else found
-            found = self.head(found) if layer is None else functional.relu(layer(found))
-        return found
+        for up, level in zip(reversed(self.up), reversed(levels[1:]), strict=True):
+            found = functional.relu(up(_added(found, level, skip)))
+        head: Tensor = self.head(_added(found, levels[0], skip))
+        return head
+
+
+def _added(found: Tensor, level: Tensor, skip: float) -> Tensor:
+    """With a skip of 0 nothing is added, so that the exported graph has no trace of it."""
+    return found + skip * level if skip else found
 
 
 class UNet(nn.Module):

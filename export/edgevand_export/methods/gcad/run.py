@@ -83,18 +83,19 @@ def _train(  # noqa: PLR0913 - see methods.Trainer
     options = GcadSettings.model_validate(settings)
     check_frames(len(frames), method)
     backbone = open_backbone(options.backbone, STRIDES, weights)
-    image, epochs = _image(options), _epochs(options)
+    image, (epochs, lr) = _image(options), _pace(options)
     run = make_run(method, options, image, backbone, frames)
     begin_run(output, run, resume=resume)
     encoder = TileEncoder(backbone, options.tile)
     each = 1 + options.copies
-    report(f"local features of {len(frames)} frames, {each} pictures of each, by {options.backbone}; {epochs} epochs")
+    report(f"local features of {len(frames)} frames, {each} pictures of each, by {options.backbone}")
+    report(f"{epochs} epochs at the rate {lr:g}")
     shown = [picture for number, frame in enumerate(frames) for picture in (frame, *copies_of(frame, number, options))]
     inputs = pictures(shown, image)
     with torch.no_grad():  # one by one, so that they are the same in every run
         local = torch.cat([encoder(picture[None]) for picture in inputs])
         views = View(image)(inputs[::each]).numpy()
-    job = GcadJob(inputs, local, options, _shape(options, encoder, method), epochs)
+    job = GcadJob(inputs, local, options, _shape(options, encoder, method), epochs=epochs, lr=lr)
     fitted = fit(job, options.folds, output, run_hash(run), report=report, stop=stop, resume=resume)
     if fitted is None:
         return None
@@ -161,9 +162,10 @@ def _image(options: GcadSettings) -> ImageRecord:
     return ImageRecord(height=options.image_size, width=options.image_size, mean=looks.mean, std=looks.std)
 
 
-def _epochs(options: GcadSettings) -> int:
-    """As published in the Course, or for lite0 what two CPU cores do in some minutes."""
-    return options.epochs or (40 if options.backbone == _SMALL else 100)
+def _pace(options: GcadSettings) -> tuple[int, float]:
+    """Epochs and learning rate: the Course's and the paper's, or for lite0 what teaches in minutes on two CPU cores."""
+    small = options.backbone == _SMALL
+    return options.epochs or (40 if small else 100), options.lr or (1e-3 if small else 1e-4)
 
 
 def _shape(options: GcadSettings, encoder: TileEncoder, method: str) -> Shape:

@@ -135,8 +135,7 @@ class _Net:
             self.module = Branches(job.shape, job.settings)
         self.module.standardised.measure(job.local[[job.rows(frame)[0] for frame in kept]])
         trained = [each for each in self.module.parameters() if each.requires_grad]
-        settings = job.settings
-        self.optimisers = (torch.optim.Adam(trained, lr=settings.lr, weight_decay=settings.weight_decay),)
+        self.optimisers = (torch.optim.Adam(trained, lr=job.lr, weight_decay=job.settings.weight_decay),)
 
     def step(self, number: int) -> float:
         """One update on the next batch of frames and copies."""
@@ -156,7 +155,9 @@ class _Net:
 class GcadJob:
     """GCADs of all folds, on frames whose local features are known."""
 
-    def __init__(self, images: Tensor, local: Tensor, settings: GcadSettings, shape: Shape, epochs: int) -> None:
+    def __init__(
+        self, images: Tensor, local: Tensor, settings: GcadSettings, shape: Shape, *, epochs: int, lr: float
+    ) -> None:
         """Remember what is trained on.
 
         Args:
@@ -165,8 +166,10 @@ class GcadJob:
             settings: of the training.
             shape: of the networks.
             epochs: over all frames and copies.
+            lr: learning rate.
         """
         self.images, self.local, self.settings, self.shape = images, local, settings, shape
+        self.lr = lr
         self._epochs, self._each = epochs, 1 + settings.copies
         self.frames = len(images) // self._each
 
