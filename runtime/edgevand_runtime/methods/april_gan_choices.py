@@ -5,24 +5,22 @@ Of many frames eight are looked at, of different groups and spread evenly, each 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from edgevand_runtime.alignment import LEAST_FRAMES, bare_search, choose_radius, spread_frames
 from edgevand_runtime.engines import EncoderOutput
 from edgevand_runtime.fusion import scale_of
-from edgevand_runtime.methods.april_gan import AprilGan, check_stages
-from edgevand_runtime.methods.base import Opening
+from edgevand_runtime.methods.april_gan import check_stages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
     from edgevand_runtime.fusion import Scale
-    from edgevand_runtime.methods.april_gan import AprilGanSettings
+    from edgevand_runtime.methods.april_gan import AprilGan, AprilGanSettings
     from edgevand_runtime.methods.base import Enrolled
 
 __all__ = ["choose"]
@@ -85,13 +83,18 @@ class _Trial:
         radius = None if isinstance(settings.locality, str) else settings.locality
         tokens, grids = [features[f"tokens_{stage}"] for stage in self.stages], [s.grid for s in manifest.stages]
         search = bare_search(tokens, grids, radius)
-        self._opening = Opening(manifest, settings, features.get("text"), features, enrolled.inside, search)
+        self._manifest, self._inside, self._search = manifest, enrolled.inside, search
         self._distances = search.leave_out(range(len(frames)))
         self._frames = range(len(frames))
 
     def terms(self, settings: AprilGanSettings) -> list[dict[str, float]]:
-        """What each frame's score would be made of."""
-        method = AprilGan(replace(self._opening, settings=settings))
+        """What each frame's score would be made of, by the method that it is or one made of it."""
+        from edgevand_runtime.methods import open_method
+
+        manifest = self._manifest.model_copy(update={"settings": settings.model_dump(mode="json")})
+        text = self._features.get("text")
+        opened = open_method(manifest, text, self._search, self._inside, features=self._features)
+        method = cast("AprilGan", opened)
         terms = []
         for frame in self._frames:
             outputs = EncoderOutput(
