@@ -73,7 +73,7 @@ def main() -> None:
         ]
 
     whole = torch.cat([first, patches], dim=1)
-    alone = torch.cat([one_by_one()[number] for number in range(len(windows))])
+    alone = torch.cat(one_by_one())
     packed = torch.cat(tower.module(image)[1], dim=1)[0]
     print(f"{arguments.model}, {size[0]}x{size[1]} px, {len(windows)} windows, {arguments.threads} threads")
     print(f"largest difference to one by one: {(packed - alone).abs().max():.1e}")
