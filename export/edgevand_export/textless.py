@@ -7,6 +7,7 @@ is ``memory`` until another is asked for.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from difflib import get_close_matches
 from pathlib import Path
@@ -78,7 +79,7 @@ def find_trunk(model: str, pretrained: str | None) -> ModelFiles:
         hint = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() lists them"
         raise UsageError(f"expected a network of timm after {PREFIX}, found {name!r}; {hint}")
     known = timm.models.get_pretrained_cfg(name)
-    tag = {} if known is None else known.to_dict()
+    tag: dict[str, Any] = {} if known is None else dataclasses.asdict(known)
     side = tag.get("input_size", (3, 224, 224))
     config = {"vision_cfg": {"timm_model_name": name, "image_size": [side[1], side[2]]}}
     if pretrained is not None:
@@ -105,7 +106,7 @@ def build_trunk(files: ModelFiles) -> Trunk:
     """
     import timm
 
-    trunk = timm.create_model(files.name, pretrained=False, num_classes=0)
+    trunk: Any = timm.create_model(files.name, pretrained=False, num_classes=0)
     state = load_state(files.weights)
     convert = getattr(sys.modules[type(trunk).__module__], "checkpoint_filter_fn", None)
     if convert is not None:

@@ -88,8 +88,7 @@ def ledoit_wolf(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     away = float(((covariance - variance * np.eye(width)) ** 2).sum())
     noise = (float((rows**2).sum(axis=1) @ (rows**2).sum(axis=1)) / count - float((covariance**2).sum())) / count
     share = 0.0 if away == 0 else min(max(noise, 0.0) / away, 1.0)
-    shrunk: NDArray[np.float64] = (1 - share) * covariance + share * variance * np.eye(width)
-    return shrunk
+    return np.asarray((1 - share) * covariance + share * variance * np.eye(width), np.float64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,7 +110,7 @@ class Deviation:
     @property
     def words(self) -> NDArray[np.float64]:
         """(K,) part of each word, at least 0."""
-        return np.maximum(self.parts.sum(axis=1), 0)
+        return np.asarray(np.maximum(self.parts.sum(axis=1), 0), np.float64)
 
 
 class Layout:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -10,10 +10,10 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from edgevand.bundle import ImageRecord
 from edgevand.errors import BadInputError, UnavailableError, UsageError
 from edgevand.home import weights_dir
 from edgevand_export import weights
-from edgevand_export.bundle_writer import ImageRecord
 from edgevand_export.export import ExportOptions, export_bundle, export_text
 from edgevand_export.golden import normalise
 from edgevand_export.textless import build_trunk, find_trunk
@@ -63,7 +63,7 @@ def test_the_bundle_has_no_text_and_the_method_memory(bundle: Bundle) -> None:
 
 
 def test_the_graph_gives_what_timms_network_gives(bundle: Bundle, state: Path) -> None:
-    network = timm.create_model("test_vit", pretrained=False, checkpoint_path=str(state)).eval()
+    network: Any = timm.create_model("test_vit", pretrained=False, checkpoint_path=str(state)).eval()
     network.set_input_size(SIDE)
     golden = bundle.golden()
     image = ImageRecord(height=SIDE, width=SIDE, mean=(0.5,) * 3, std=(0.5,) * 3)

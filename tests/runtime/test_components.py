@@ -17,6 +17,7 @@ from edgevand_runtime.sources.base import new_frame
 from tests.tiny import GRID, SIZE, WIDTH, draw_part, enrol_tiny, write_tiny_bundle
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -110,7 +111,12 @@ def test_many_groups_are_left_out_in_eight_parts(bundle: Bundle, monkeypatch: py
     method = opened(bundle, frames=20)
     asked: list[int] = []
     find = method._find  # type: ignore[attr-defined]
-    monkeypatch.setattr(method, "_find", lambda frames: asked.append(len(frames)) or find(frames))
+
+    def counted(frames: Sequence[object]) -> object:
+        asked.append(len(frames))
+        return find(frames)
+
+    monkeypatch.setattr(method, "_find", counted)
     assert len(method.leave_out(range(20))) == 20
     assert sorted(asked) == [17, 17, 17, 17, 18, 18, 18, 18]
 

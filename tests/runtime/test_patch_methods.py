@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgevand.bundle import Bundle
+    from edgevand_runtime.methods import RawScore
 
 PATCHES = GRID * GRID
 RNG = np.random.default_rng(11)
@@ -36,7 +37,7 @@ RNG = np.random.default_rng(11)
 
 def unit(shape: tuple[int, ...]) -> NDArray[np.float32]:
     rows = RNG.standard_normal(shape) * np.geomspace(1, 0.05, shape[-1]) + 0.3
-    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
+    return np.asarray(rows / np.linalg.norm(rows, axis=-1, keepdims=True), np.float32)
 
 
 ENROLLED = {"tokens_1": unit((5, 2, PATCHES, WIDTH)), "embedding": unit((5, 6))}
@@ -51,6 +52,11 @@ def raw_map(values: NDArray[np.floating]) -> NDArray[np.float32]:
     """As torch enlarges them: a map of patch values."""
     grid = torch.from_numpy(np.asarray(values, np.float32).reshape(1, 1, GRID, GRID))
     return functional.interpolate(grid, (SIZE, SIZE), mode="bilinear", align_corners=True)[0, 0].numpy()
+
+
+def map_of(raw: RawScore) -> NDArray[np.float32]:
+    assert raw.raw_map is not None
+    return raw.raw_map
 
 
 def top(found: NDArray[np.float32], share: float = 0.01) -> float:
@@ -71,7 +77,7 @@ def test_memory_is_the_distance_to_the_nearest_enrolled_patch_and_the_mean_of_it
     method = open_method(manifest, None, MemoryBank([ENROLLED["tokens_1"]]), features=ENROLLED)
     for raw, tokens in zip(method.score(outputs(QUERY)), QUERY, strict=True):
         distances = 1 - (tokens @ ENROLLED["tokens_1"].reshape(-1, WIDTH).T).max(axis=1)
-        np.testing.assert_allclose(raw.raw_map, raw_map(distances), atol=1e-5)
+        np.testing.assert_allclose(map_of(raw), raw_map(distances), atol=1e-5)
         assert raw.raw_score == pytest.approx(top(raw_map(distances), 0.05), abs=1e-5)
         assert raw.text_score is None
 
@@ -95,7 +101,7 @@ def test_subspace_is_what_scikit_learns_pca_leaves_unexplained(bundle: Bundle, v
     method = open_method(view(bundle, "subspace", variance=variance).manifest, None, None, features=ENROLLED)
     for raw, tokens in zip(method.score(outputs(QUERY)), QUERY, strict=True):
         left = ((tokens - oracle.inverse_transform(oracle.transform(tokens))) ** 2).sum(axis=1)
-        np.testing.assert_allclose(raw.raw_map, raw_map(left), atol=1e-5)
+        np.testing.assert_allclose(map_of(raw), raw_map(left), atol=1e-5)
         assert raw.raw_score == pytest.approx(top(raw_map(left)), abs=1e-5)
 
 
@@ -123,7 +129,7 @@ def test_a_subspace_bank_does_not_grow_and_frames_are_added_as_if_enrolled_toget
     assert (grown.path / "features.safetensors").stat().st_size <= size + 64
     assert len(grown.record.frames) == 10
     assert grown.record.calibration.n == 10
-    former, scores = (np.float32(each.record.calibration.scores) for each in (bank, grown))
+    former, scores = (np.array(each.record.calibration.scores, np.float32).tolist() for each in (bank, grown))
     assert set(former) <= set(scores)  # the tokens of former frames are gone, their scores stay
     together = tmp_path / "together-parts"
     write_parts(together, "......", start=1000)

@@ -147,7 +147,8 @@ def test_frames_that_are_all_alike_still_have_a_distance() -> None:
 def test_the_map_shows_where_something_is_missing_or_too_much() -> None:
     layout = Layout(USUAL, 2, EVERYWHERE)
     lacking = layout.paint(layout.deviation(scene((0, 0))))
-    assert np.unravel_index(lacking.argmax(), lacking.shape) in {(6, 7), (7, 7)}
+    row, column = divmod(int(lacking.argmax()), 9)
+    assert (row in {6, 7}, column) == (True, 7)
     doubled = layout.paint(layout.deviation(scene((0, 0), (6, 6), (0, 6))))
     assert doubled[0:2, 6:8].min() > 2 * doubled[6:8, 7].max()
 

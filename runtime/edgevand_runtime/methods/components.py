@@ -12,7 +12,7 @@ compositions); see docs/methods/components.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -125,8 +125,8 @@ class Components(Method):
     def _one(self, tokens: NDArray[np.float32], clusterings: Sequence[_Clustering]) -> RawScore:
         """Score one frame's patches (P, C)."""
         found = [(each, each.deviation(tokens, self._stage.grid)) for each in clusterings]
-        painted = np.mean([each.layout.paint(deviation) for each, deviation in found], axis=0, dtype=np.float32)
-        raw_map = upsample(painted[None], self._size)[0].copy()
+        painted = np.stack([each.layout.paint(deviation) for each, deviation in found]).mean(axis=0, keepdims=True)
+        raw_map = upsample(painted, self._size)[0].copy()
         if self.opening.inside is not None:
             raw_map[~self.opening.inside] = 0
         worst, deviation = max(found, key=lambda pair: float(pair[1].words.max()))
@@ -144,7 +144,7 @@ class Components(Method):
 class _Frames:
     """Patches of enrolled frames, (P, C) float32 each, which may lie on the disk; turned copies are passed over."""
 
-    def __init__(self, tokens: Sequence[NDArray[np.floating]]) -> None:
+    def __init__(self, tokens: Sequence[NDArray[Any]]) -> None:
         self._tokens = tokens
 
     def without(self, left_out: Collection[int]) -> _Frames:
