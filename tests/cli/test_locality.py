@@ -102,5 +102,7 @@ def test_evaluate_enrols_with_it(bundle: Path, fixed: Path, tmp_path: Path) -> N
         assert run(*common, "--no-html", "--locality", wish, "-o", tmp_path / wish) == 0
         report = json.loads((tmp_path / wish / "report.json").read_text())
         scores[wish] = [[each["raw_score"] for each in row["scores"]] for row in report["rows"]]
+        told = [[sentence.split(":")[0] for sentence in row["decided"]] for row in report["rows"]]
+        assert told == ([["locality off"], ["locality 1"]] if wish == "auto" else [[], []])
     assert scores["auto"][0] == scores["off"][0] != scores["1"][0]  # two frames decide nothing
     assert scores["auto"][1] == scores["1"][1] != scores["off"][1]

@@ -13,8 +13,10 @@ from edgevand_runtime.engines import device_bank
 from edgevand_runtime.engines.device_bank import DeviceBank, DeviceEngine, DeviceTokens
 from edgevand_runtime.engines.tensorrt import TensorRTEngine, open_tensorrt
 from edgevand_runtime.engines.tensorrt_build import BuildOptions, build_engine
+from edgevand_runtime.features import make_memory
 from edgevand_runtime.frame import Frame
 from edgevand_runtime.memory import MemoryBank
+from edgevand_runtime.methods.choosing import seen_as
 from tests.runtime.fake_gpu import cupy
 from tests.runtime.test_tensorrt import _fakes, fault  # noqa: F401 - a fixture
 from tests.tiny import draw_part, enrol_tiny, write_tiny_bundle
@@ -53,6 +55,12 @@ def test_distances_are_those_of_half_precision_vectors_in_float64_whatever_the_b
         np.testing.assert_allclose(distances, 1 - (halves @ rows.T).max(axis=-1), atol=1e-6)
         exact = 1 - (query.astype(np.float64) @ bank.reshape(-1, bank.shape[-1]).astype(np.float64).T).max(axis=-1)
         np.testing.assert_allclose(distances, exact, atol=1e-3)
+
+
+def test_tokens_that_a_method_changed_on_the_host_are_searched_for_as_well() -> None:
+    tokens, query = unit(2, 1, 9, 16, seed=7), unit(2, 9, 16, seed=8)
+    bank = make_bank([tokens])
+    np.testing.assert_array_equal(bank.distances([query])[0], bank.distances([on_device(query)])[0])
 
 
 def test_an_enrolled_patch_is_at_no_distance_although_its_cosine_is_of_halves() -> None:
@@ -97,6 +105,25 @@ def test_a_detector_scores_alike_with_the_bank_on_the_gpu_and_on_the_processor(d
         assert ours.raw_score == pytest.approx(theirs.raw_score, abs=1e-3)
         assert ours.anomalous == theirs.anomalous
         np.testing.assert_allclose(ours.raw_map, theirs.raw_map, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [({"locality": 1}, np.ndarray), ({"neighbourhood": 3}, DeviceTokens)],
+    ids=["near", "averaged"],
+)
+def test_levers_of_the_search_score_alike_on_the_gpu_or_leave_it_to_the_processor(
+    settings: dict[str, Any], kind: type, tmp_path: Path
+) -> None:
+    bundle = seen_as(write_tiny_bundle(tmp_path / "bundle", heads=True, objects=("part",)), settings=settings)
+    bank = enrol_tiny(bundle, tmp_path / "bank")
+    build_engine(bundle, BuildOptions(batch=2))
+    by_gpu, by_cpu = (open_tensorrt(bundle, "auto", None, "tensorrt") for _ in range(2))
+    memory = make_memory(bundle.manifest, [bank.features["tokens_1"]])
+    detector, plain = Detector(bundle, by_gpu, bank), Detector(bundle, by_cpu, bank, memory=memory)
+    assert isinstance(detector.encode([detector.preprocess(pictures()[0])]).tokens[0], kind)
+    for ours, theirs in zip(detector.detect(pictures()), plain.detect(pictures()), strict=True):
+        assert ours.raw_score == pytest.approx(theirs.raw_score, abs=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ class Case:
         enrolled: the frames of the bank.
         detector: what scores; None where nothing can.
         reason: why nothing can; empty otherwise.
+        decided: sentences on the settings that the method left to the enrolled frames.
     """
 
     shots: int
@@ -56,6 +57,7 @@ class Case:
     enrolled: tuple[Sample, ...]
     detector: Detector | None
     reason: str = ""
+    decided: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -227,13 +229,13 @@ class CaseMaker:
                 first["text"] = self._text
             encoded = [self._of(sample) for sample in taken[:shots]]
             records = _records(encoded)
-            bundle, _ = decide(self._bundle, first, [record["group"] for record in records], None)
+            bundle, told = decide(self._bundle, first, [record["group"] for record in records], None)
             fields, rate = self._fields(encoded[0].frame), self._options.false_alarm_rate
             bank = calibrated_bank(bundle, fields, records, first, rate)
             if kind.searches:
                 memory = make_memory(bundle.manifest, [stage[:shots] for stage in widened], smaller=memory)
             detector = Detector(bundle, self._engine, bank, memory=memory)
-            yield Case(shots, seed, self.object_name, tuple(taken[:shots]), detector)
+            yield Case(shots, seed, self.object_name, tuple(taken[:shots]), detector, decided=told)
 
     def _fields(self, frame: Frame) -> dict[str, Any]:
         return {

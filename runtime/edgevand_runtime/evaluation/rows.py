@@ -89,6 +89,7 @@ def make_row(
         "shots": case.shots,
         "seed": case.seed,
         "enrolled": [sample.name for sample in case.enrolled],
+        "decided": list(case.decided),
         "images": {**_counts(dataset_class, judged), "unreadable": unreadable},
         "metrics": metrics.values,
         "undefined": metrics.reasons,
