@@ -291,14 +291,20 @@ def write_bundle(
 
 
 def extend_bundle(
-    base: Bundle, target: Path, prepare: Callable[[Path], MethodRecord], *, replace: bool = False
+    base: Bundle,
+    target: Path,
+    prepare: Callable[[Path], MethodRecord],
+    *,
+    chosen: bool = True,
+    replace: bool = False,
 ) -> Bundle:
-    """Write a bundle that has everything of another one and is prepared for one more method, which it then scores with.
+    """Write a bundle that has everything of another one and is prepared for one more method.
 
     Args:
         base: the bundle to start from; it stays as it is.
         target: directory of the new one.
         prepare: writes the method's files into the directory that it is given, beside those of ``base``.
+        chosen: the new bundle scores with this method where none is asked for; else with that of ``base``.
         replace: take the place of a bundle that is there.
 
     Raises:
@@ -314,7 +320,8 @@ def extend_bundle(
         record = prepare(folder)
         others = [each for each in base.whole.methods if each.name != record.name]
         fields["methods"] = (*others, record)
-        fields["method"], fields["settings"] = record.name, {}
+        if chosen:
+            fields["method"], fields["settings"] = record.name, {}
 
     return write_bundle(target, fields, fill, replace=replace)
 

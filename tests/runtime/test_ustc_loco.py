@@ -184,6 +184,18 @@ def test_tensors_that_are_no_text_of_groups_are_one_sentence(tmp_path: Path, par
         score(seen_as(short, "ustc-loco", pairs=["combine=per-group-max"]), parts, "tin")
 
 
+def test_a_bundle_may_be_prepared_and_go_on_scoring_as_before(bundle: Bundle, tmp_path: Path) -> None:
+    base = bundle.as_method("april-gan")
+
+    def prepare(staging: Path) -> MethodRecord:
+        write_tensors(staging / "more.safetensors", {**texts(), "words": pack_json(TABLE)})
+        return MethodRecord(name="ustc-loco", tensors="more.safetensors")
+
+    again = extend_bundle(write_tiny_bundle(tmp_path / "base", objects=["tin"]), tmp_path / "x", prepare, chosen=False)
+    assert again.manifest.method == base.manifest.method == "april-gan"
+    assert known_objects(seen_as(again, "ustc-loco")) == ("tin", "tray")
+
+
 def test_words_are_json_of_utf_8() -> None:
     table = replace_word("größer")
     assert json.loads(pack_json(table).tobytes().decode())["wordings"][""][0][1] == ["größer"]

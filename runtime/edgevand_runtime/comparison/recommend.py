@@ -83,8 +83,8 @@ def recommend(measured: Sequence[Measured], *, drawn: bool, budget_ms: float | N
         others = " and ".join(one.label for one in alike if one is not best)
         verb = "is" if len(alike) == 2 else "are"  # noqa: PLR2004 - the best and another
         told = (
-            f"on {where} its AUROC, {best.auroc:.2f} ±{error:.2f}, is best, and {others}, which cannot be told from it, "
-            f"{verb} not clearly faster than {_ms(chosen)} a frame"
+            f"on {where} its AUROC, {best.auroc:.2f} ±{error:.2f}, is best, and {others}, which cannot be told from "
+            f"it, {verb} not clearly faster than {_ms(chosen)} a frame"
         )
     else:
         told = (
