@@ -72,7 +72,8 @@ def export_ustc_loco(
     report(f"text of {len(named)} objects with the prompts {pack.name}")
     tensors = group_texts(model, tokenizer, pack, options, named)
     write_tensors(folder / _FILE, tensors)
-    return MethodRecord(name="ustc-loco", settings={**settings, "pack": pack.name}, tensors=_FILE)
+    unusual = options.model_copy(update={"pack": pack.name}).model_dump(mode="json", exclude_defaults=True)
+    return MethodRecord(name="ustc-loco", settings=unusual, tensors=_FILE)
 
 
 def group_texts(
