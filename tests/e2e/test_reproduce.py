@@ -119,7 +119,7 @@ def test_every_block_runs_and_each_table_has_its_rows(done: Path, name: str, dat
 
 
 def test_loco_has_the_figures_of_the_challenge_and_of_the_course_project(done: Path) -> None:
-    for name in ("loco", "loco-pushpins"):
+    for name in ("loco", "loco-append", "loco-per-group-max"):
         found = report(done, name)
         assert found["aufc"] is not None
         metrics = found["summary"][-1]["metrics"]
@@ -128,9 +128,17 @@ def test_loco_has_the_figures_of_the_challenge_and_of_the_course_project(done: P
 
 
 def test_the_appended_prompts_change_the_scores(done: Path) -> None:
-    rows = [report(done, name)["rows"] for name in ("loco", "loco-pushpins")]
+    rows = [report(done, name)["rows"] for name in ("loco", "loco-append")]
     first, second = ([score["text_score"] for row in each for score in row["scores"]] for each in rows)
     assert first != second
+
+
+def test_a_trained_method_has_the_three_figures_of_the_course_project(done: Path) -> None:
+    found = report(done, "simplenet-pushpins")
+    assert found["method"] == "simplenet"
+    metrics = found["summary"][-1]["metrics"]
+    for metric in ("image_auroc", "image_auroc_structural", "image_auroc_logical"):
+        assert metrics[metric]["mean"] is not None
 
 
 def test_the_heads_are_those_of_the_reference(done: Path) -> None:
