@@ -100,9 +100,17 @@ def test_every_object_has_all_states_and_each_group(prepared: Bundle, model: Any
     ]
 
 
-def test_an_object_without_pairs_of_its_own_has_the_generic_ones(prepared: Bundle, model: Any) -> None:
+def test_an_object_without_pairs_of_its_own_has_the_generic_ones_and_the_export_says_so(
+    prepared: Bundle, model: Any, folder: Path, tmp_path: Path
+) -> None:
     own = choose_text(seen_as(prepared), "tin", None).own
     assert own["own_sides"][2, 1] == pytest.approx(pooled(model, ["incomplete tin"]), abs=1e-5)
+    told: list[str] = []
+    base, weights = Bundle.open(folder / "base"), [folder / "tiny.safetensors"]
+    prepare_bundle(
+        base, "ustc-loco", [f"pack={folder / 'mine.json'}", "domain=none"], weights, tmp_path / "again", told.append
+    )
+    assert "the pack has no pairs of their own for tin: the generic ones are used" in told
 
 
 def test_the_settings_say_what_the_text_was_made_of(prepared: Bundle) -> None:

@@ -31,6 +31,7 @@ __all__ = ["export_ustc_loco", "group_texts"]
 
 _FILE = "ustc-loco.safetensors"
 _GENERIC = ""
+_SHOWN = 5
 
 
 def export_ustc_loco(
@@ -69,7 +70,11 @@ def export_ustc_loco(
     pack = load_pack(options.pack)
     model, tokenizer = bundle_model(base, str(weights[0]) if weights else None, report)
     named = tuple(dict.fromkeys(objects or (*base.objects, *pack.categories)))
+    generic = [name for name in named if word(pack, name).category is None]
     report(f"text of {len(named)} objects with the prompts {pack.name}")
+    if generic:
+        shown = ", ".join(generic[:_SHOWN]) + (f" and {len(generic) - _SHOWN} more" if generic[_SHOWN:] else "")
+        report(f"the pack has no pairs of their own for {shown}: the generic ones are used")
     tensors = group_texts(model, tokenizer, pack, options, named)
     write_tensors(folder / _FILE, tensors)
     unusual = options.model_copy(update={"pack": pack.name}).model_dump(mode="json", exclude_defaults=True)
