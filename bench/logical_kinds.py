@@ -29,7 +29,7 @@ from edgevand_runtime.preprocess import load_image
 from edgevand_runtime.sources import open_source
 from edgevand_runtime.sources.base import new_frame
 
-IMAGES, SIZE = 48, 320
+IMAGES, SIZE = 24, 320
 
 
 def main() -> None:
