@@ -77,7 +77,9 @@ def clipseg() -> None:
     for refined in (False, True):
         name = f"CLIPSeg {'rd64-refined' if refined else 'rd64'}"
         torch.manual_seed(0)
-        original: Any = CLIPSegForImageSegmentation(CLIPSegConfig(use_complex_transposed_convolution=refined))
+        vision = {"patch_size": 16, "image_size": 224}
+        config = CLIPSegConfig(vision_config=vision, use_complex_transposed_convolution=refined)
+        original: Any = CLIPSegForImageSegmentation(config)
         model = original.eval()
         tiles = torch.randn(1, 3, SIDE, SIDE)
         conditions = torch.randn(len(PROMPTS), 512)

@@ -22,10 +22,10 @@ from edgevand.errors import BadInputError, MissingDependencyError
 from edgevand_export.segmenters.weights import Weights, read_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["CLIPSEG_KEY", "ClipSegGraph", "ClipSegModel", "load_clipseg", "open_clipseg"]
+__all__ = ["CLIPSEG_KEY", "ClipSegGraph", "ClipSegModel", "load_clipseg", "open_clipseg", "published_config"]
 
 CLIPSEG_KEY = "decoder.film_mul.weight"
 """A tensor by which CLIPSeg's weights are known."""
@@ -184,11 +184,7 @@ def load_clipseg(weights: Weights) -> ClipSegModel:
             f"expected CLIPSeg's weights as transformers saves them in {path}, found no tensor {CLIPSEG_KEY}; give "
             "those of CIDAS/clipseg-rd64-refined or a relative with --weights"
         )
-    published = {
-        "reduce_dim": state[CLIPSEG_KEY].shape[0],
-        "use_complex_transposed_convolution": "decoder.transposed_convolution.0.weight" in state,
-    }
-    config = CLIPSegConfig(**(published if weights.config is None else weights.config))
+    config = CLIPSegConfig(**(published_config(state) if weights.config is None else weights.config))
     with torch.device("meta"):
         module: Any = CLIPSegForImageSegmentation(config)
     weights.fill(module, "CLIPSeg")
@@ -198,6 +194,21 @@ def load_clipseg(weights: Weights) -> ClipSegModel:
         embeddings.position_ids = torch.arange(count).expand((1, -1))
     patch = module.clip.vision_model.embeddings.patch_embedding.kernel_size[0]
     return ClipSegModel(module.eval(), int(patch), int(module.clip.projection_dim))
+
+
+def published_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The config of a published model by its weights: all have ViT-B/16, the decoders differ."""
+    patches = state.get("clip.vision_model.embeddings.patch_embedding.weight")
+    table = state.get("clip.vision_model.embeddings.position_embedding.weight")
+    vision = {}
+    if patches is not None and table is not None:
+        patch = patches.shape[-1]
+        vision = {"patch_size": patch, "image_size": patch * round((len(table) - 1) ** 0.5)}
+    return {
+        "vision_config": vision,
+        "reduce_dim": state[CLIPSEG_KEY].shape[0],
+        "use_complex_transposed_convolution": "decoder.transposed_convolution.0.weight" in state,
+    }
 
 
 def resized(table: Tensor, side: int) -> Tensor:

@@ -9,9 +9,10 @@ import pytest
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 from torch.nn import functional
+from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 
 from edgevand.errors import BadInputError
-from edgevand_export.segmenters.clipseg import ClipSegGraph, harmonic_mean, open_clipseg, resized
+from edgevand_export.segmenters.clipseg import ClipSegGraph, harmonic_mean, open_clipseg, published_config, resized
 from tests.export.segmenters.tiny_models import clipseg_model, save_model
 
 if TYPE_CHECKING:
@@ -90,6 +91,18 @@ def test_weights_are_read_from_a_directory_or_a_file_and_give_the_same_model(tmp
     for path in (folder, folder / "model.safetensors", folder / "other.bin"):
         found = open_clipseg(path).module.double()(pixel_values=tiles, conditional_embeddings=condition).logits
         torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("refined", [False, True])
+def test_a_published_file_alone_tells_its_model(refined: bool) -> None:  # noqa: FBT001 - a parameter
+    """ViT-B/16 at 224 px with 197 positions, as published; unallocated, for its size."""
+    vision = {"patch_size": 16, "image_size": 224}
+    config = CLIPSegConfig(vision_config=vision, use_complex_transposed_convolution=refined)
+    with torch.device("meta"):
+        state = CLIPSegForImageSegmentation(config).state_dict()
+        again = CLIPSegForImageSegmentation(CLIPSegConfig(**published_config(state))).state_dict()
+    assert {name: each.shape for name, each in again.items()} == {name: each.shape for name, each in state.items()}
+    assert state["clip.vision_model.embeddings.position_embedding.weight"].shape == (197, 768)
 
 
 def test_weights_of_another_architecture_are_refused_in_one_sentence(tmp_path: Path) -> None:
