@@ -32,7 +32,7 @@ TRAINED = {
 """Methods that are trained on each class by itself, and options that keep this short."""
 RANDOM = ("winclip", "vvv")
 METHODS = (*UNTRAINED, *TRAINED, *RANDOM)
-PATIENCE = 600.0
+PATIENCE = 1800.0
 SMALL_CLIP = {
     "embed_dim": 64,
     "vision_cfg": {"image_size": 96, "layers": 4, "width": 64, "patch_size": 16, "head_width": 16},
@@ -95,12 +95,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the drawn boxes")
     parser.add_argument("--images", type=int, default=24, help="normal frames of each kind of box")
     parser.add_argument("--set", action="append", default=[], metavar="METHOD:KEY=VALUE", help="an option of a method")
+    parser.add_argument(
+        "--bundle", action="append", default=[], metavar="METHOD=DIR", help="a bundle that was prepared for it before"
+    )
     parser.add_argument("--quiet", action="store_true", help="do not print the commands")
     given = parser.parse_args()
     options: dict[str, list[str]] = {}
     for each in given.set:
         name, _, pair = each.partition(":")
         options.setdefault(name, []).append(pair)
+    ready = dict(each.split("=", 1) for each in given.bundle)
     with tempfile.TemporaryDirectory(prefix="edgevand-methods-") as folder:
         commands = Commands(Path(folder), echo=not given.quiet)
         boxes = Path(folder) / "boxes"
@@ -108,7 +112,9 @@ def main() -> None:
         commands.run("dataset", "make", "--layout", "loco", *drawing, "-q", "-o", boxes)
         rows = []
         for name in given.methods.split(","):
-            bench = Bench(commands, given.toy, boxes, given.shots, given.text_weights, options.get(name, []))
+            bench = Bench(
+                commands, given.toy, boxes, given.shots, given.text_weights, options.get(name, []), ready.get(name)
+            )
             rows.append(bench.measure(name))
             print(as_row(rows[-1]), file=sys.stderr, flush=True)
     print(as_table(rows, given.shots))
@@ -124,6 +130,7 @@ class Bench:
     shots: int
     text_weights: Path | None
     options: list[str]
+    ready: str | None
 
     def measure(self, name: str) -> Row:
         """Type everything; what fails is told in the row, which keeps what was measured before."""
@@ -153,6 +160,9 @@ class Bench:
     def _bundle(self, row: Row, frames: Path | None, tag: str) -> str:
         """A bundle of the method: the built-in one where that is enough; a trained one is of one class."""
         name, target = row.name, self.commands.folder / f"{row.name}-{tag}"
+        if self.ready is not None:
+            row.bundle_mb = _size(Path(self.ready)) / 1e6
+            return self.ready
         if name in {"april-gan", "memory", "subspace", "components"}:
             row.bundle_mb = _size(_builtin()) / 1e6
             return "builtin"
