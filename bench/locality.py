@@ -82,6 +82,8 @@ LEVERS: dict[str, tuple[str, ...]] = {
     "locality=auto": ("locality=auto",),
     "neighbourhood=3": ("neighbourhood=3",),
     "smoothing=4": ("smoothing=4",),
+    "stages=6": ("stages=6",),
+    "stages=7": ("stages=7",),
     "stages=auto": ("stages=auto",),
     "image_bank": ("image_bank=true",),
     "image_bank, fusion=mean": ("image_bank=true", "fusion=mean"),
@@ -185,13 +187,13 @@ def _row(name: str, frames: Frames, bundle: Bundle, engine: Engine) -> None:
     print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
-def levers(bundle: Bundle, data: Path, augment: tuple[str, ...]) -> None:
+def levers(bundle: Bundle, data: Path, augment: tuple[str, ...], chosen: Sequence[str]) -> None:
     """Print the second table."""
     sets = list(real(data))
     print(f"poses beside the frame itself: {', '.join(augment) or 'none'}")
     print(f"| setting | {' | '.join(name for name, _ in sets)} |\n| --- |{' --- |' * len(sets)}")
-    for name, pairs in LEVERS.items():
-        view = seen_as(bundle, pairs=pairs)
+    for name in chosen:
+        view = seen_as(bundle, pairs=LEVERS[name])
         cells = [_cell(frames, view, augment) for _, frames in sets]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
     print("\neach cell: image AUROC, false alarms / found, lowest anomalous over highest normal score")
@@ -213,8 +215,8 @@ def _cell(frames: Frames, view: Bundle, augment: tuple[str, ...]) -> str:
     area = auroc(labels, [each[0] for each in normal + bad]) or 0.0
     alarms, found = (np.mean([each[1] for each in some]) for some in (normal, bad))
     apart = min(each[0] for each in bad) / max(each[0] for each in normal)
-    said = f" ({done.bank.record.settings['locality']})" if view.manifest.settings["locality"] == "auto" else ""
-    return f"{area:.3f}, {alarms:.2f} / {found:.2f}, {apart:.2f}{said}"
+    said = [done.bank.record.settings[name] for name, wish in view.manifest.settings.items() if wish == "auto"]
+    return f"{area:.3f}, {alarms:.2f} / {found:.2f}, {apart:.2f}{f' {said}' if said else ''}"
 
 
 def search() -> None:
@@ -295,12 +297,13 @@ def main() -> None:
     parser.add_argument("--only", choices=("rule", "levers", "search"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--augment", nargs="*", default=[], help="rotate, flip: copies that the levers' banks hold")
+    parser.add_argument("--levers", nargs="+", choices=list(LEVERS), default=list(LEVERS), help="which of them")
     chosen: Any = parser.parse_args()
     bundle = Bundle.open(chosen.bundle)
     if chosen.only in {None, "rule"}:
         rule(bundle, chosen.data, chosen.seeds)
     if chosen.only in {None, "levers"}:
-        levers(bundle, chosen.data, tuple(chosen.augment))
+        levers(bundle, chosen.data, tuple(chosen.augment), chosen.levers)
     if chosen.only in {None, "search"}:
         search()
 
