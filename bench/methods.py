@@ -196,10 +196,10 @@ class Bench:
         decided = [word for pair in self._decided(row.name) for word in ("--set", pair)]
         source = ("--source", good, "--shots", self.shots)
         self.commands.run("enroll", "--bundle", bundle, "--method", row.name, *decided, *source, "-q", "-o", bank)
-        self.commands.run("score", "--bank", bank, frames, "--output", results, "-q")
+        self.commands.run("score", "--bundle", bundle, "--bank", bank, frames, "--output", results, "-q")
         told = [json.loads(line)["latency_ms"] for line in results.read_text().splitlines()]
         row.frame_ms.append(statistics.median(told))
-        self.commands.run("monitor", "--bank", bank, "--source", frames, "--max-frames", 50, "-q")
+        self.commands.run("monitor", "--bundle", bundle, "--bank", bank, "--source", frames, "--max-frames", 50, "-q")
         row.bank_kb.append(sum(path.stat().st_size for path in bank.glob("*.safetensors")) / 1e3)
 
     def _decided(self, name: str) -> list[str]:
