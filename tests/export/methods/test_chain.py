@@ -49,7 +49,7 @@ def made(
     tmp_path_factory: pytest.TempPathFactory, base: Bundle, folder: Path, resnet18: Path
 ) -> dict[str, tuple[Path, Path, Path]]:
     """By method: what the training wrote, the bundle, and a bank of the frames that it saw and of two that are new."""
-    done = {}
+    done: dict[str, tuple[Path, Path, Path]] = {}
     for method in METHODS:
         place = tmp_path_factory.mktemp(method)
         trained, bundle, bank = place / "run" / f"{method}.safetensors", place / "bundle", place / "bank"
