@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from open_clip.modified_resnet import ModifiedResNet
+from PIL import Image
+from torchvision.transforms.functional import normalize, to_tensor
 
 from edgevand.errors import BadInputError
 from edgevand_export.heads import Heads, check_heads
@@ -18,7 +20,7 @@ from edgevand_runtime.enroll import EnrolOptions, enroll
 from edgevand_runtime.methods.choosing import seen_as
 from edgevand_runtime.sources import open_source
 from tests.export.models import SIZE, at_size, random_heads, tiny_config
-from tests.export.test_end_to_end import SHOTS, TESTS, draw, enlarged, normalize, to_tensor
+from tests.export.test_end_to_end import SHOTS, TESTS, draw, enlarged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,8 +80,6 @@ def test_a_resnets_four_grids_are_searched_near_each_patchs_place(
 @torch.no_grad()
 def expected(model: Any, bundle: Bundle, paths: list[Path]) -> torch.Tensor:
     """Raw maps (T, H, W); far patches are masked out of all pairs."""
-    from PIL import Image
-
     record, (height, width) = bundle.manifest.image, SIZE["resnet"]
     resized = [Image.open(path).convert("RGB").resize((width, height), Image.Resampling.BICUBIC) for path in paths]
     image = torch.stack([normalize(to_tensor(each), list(record.mean), list(record.std)) for each in resized])
