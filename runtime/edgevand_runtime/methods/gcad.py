@@ -13,7 +13,7 @@ smallest possible value, that of two perfect predictions, to 0, as the calibrati
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -35,6 +35,8 @@ BRANCHES = ("local", "global")
 STATISTICS = "statistics"
 """The own tensor with mu and sigma: (2, 2) float32, rows as in ``BRANCHES``."""
 
+Width = Annotated[int, Field(ge=1, le=4096)]
+
 _POSITIVE = 1e-6
 
 
@@ -51,10 +53,10 @@ class GcadSettings(Settings):
     tile: int = Field(
         32, ge=16, le=128, multiple_of=16, description="training: pixels to which a 16x16 piece is enlarged"
     )
-    channels: tuple[int, int, int, int, int] | None = Field(
+    channels: tuple[Width, Width, Width, Width, Width] | None = Field(
         None, description="training: of the regressors' five levels; null: 16,32,64,128,256 for lite0, else 64 to 1024"
     )
-    encoder_channels: tuple[int, int, int, int, int] | None = Field(
+    encoder_channels: tuple[Width, Width, Width, Width, Width] | None = Field(
         None, description="training: of the global encoder's five levels; null: half of the regressors'"
     )
     bottleneck: int = Field(32, ge=1, le=1024, description="training: numbers that the global encoder may keep")
