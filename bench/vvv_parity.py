@@ -87,12 +87,8 @@ def clipseg() -> None:
             difference = relative(found, seen.hidden_states[index + 1])
             print(f"{name:34} {f'block {index}':12} ours / transformers  {difference:.1e}")
         logits = graph.decode(activations)[0]
-        wanted = torch.cat(
-            [
-                model(pixel_values=tiles, conditional_embeddings=each[None]).logits.reshape(1, SIDE, SIDE)
-                for each in conditions
-            ]
-        )
+        stages = [seen.hidden_states[index + 1].expand(len(conditions), -1, -1) for index in model.extract_layers]
+        wanted = model.decoder(stages, conditions).logits.reshape(logits.shape)
         print(f"{name:34} {'logits':12} ours / transformers  {relative(logits, wanted):.1e}")
         graph_row(f"{name}, tile of 352 px", graph, {"image": tiles}, ["embedding", "map_damage"], "image")
 
