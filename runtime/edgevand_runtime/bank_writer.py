@@ -121,9 +121,9 @@ def write_calibrated(  # noqa: PLR0913 - everything a bank is made of
     coreset = measure_coreset(bundle.manifest, features, groups, inside, judged, calibration)
     kind = kind_of(bundle.manifest)
     if kind.layout == "summary":
-        features = open_method(bundle.manifest, features.get("text"), None, inside, features=features).summarise(judged.raws) | {
-            name: each for name, each in features.items() if name == "text" or name.startswith("own_")
-        }
+        method = open_method(bundle.manifest, features.get("text"), None, inside, features=features)
+        kept = {name: each for name, each in features.items() if name == "text" or name.startswith("own_")}
+        features = method.summarise(judged.raws) | kept
     refused = () if taker is None else tuple(taker.refused)
     bank = write_bank(
         target,

@@ -24,7 +24,7 @@ from edgevand_runtime.features import Features, Judged, decide, encode_frame, ju
 from edgevand_runtime.frame import iso_time
 from edgevand_runtime.gate import MIN_FRAMES, look
 from edgevand_runtime.gate import judge as judge_gate
-from edgevand_runtime.methods import kind_of
+from edgevand_runtime.methods import kind_of, usual_sd
 from edgevand_runtime.methods.choosing import seen_as
 from edgevand_runtime.methods.texts import ChosenText, choose_text
 from edgevand_runtime.quality import Look, Refusal, blurred, look_at
@@ -413,7 +413,7 @@ class _Session:
         self._judged = list(shots), judged
         scores = [raw.raw_score for raw in judged.raws]
         worst = int(np.argmax(scores))
-        usual = self.bundle.manifest.score.usual_sd or 0.0
+        usual = usual_sd(self.bundle.manifest) or 0.0
         limit = max(_OUT_OF_PLACE, math.exp(_DEVIATIONS_OUT_OF_PLACE * usual)) * max(
             score for score, group in zip(scores, groups, strict=True) if group != groups[worst]
         )

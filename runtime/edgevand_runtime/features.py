@@ -14,7 +14,7 @@ from edgevand_runtime.calibration import calibrate
 from edgevand_runtime.engines import EncoderOutput, Seen
 from edgevand_runtime.locality import LocalBank
 from edgevand_runtime.memory import MEGABYTE, Held, MemoryBank
-from edgevand_runtime.methods import kind_of, open_method
+from edgevand_runtime.methods import kind_of, open_method, usual_sd
 from edgevand_runtime.methods.base import Enrolled
 from edgevand_runtime.preprocess import crop, to_tensor
 
@@ -218,7 +218,7 @@ def calibrate_features(
         [max(raw.raw_score for raw in raws) for raws in by_group],
         [max(raw.map_max or 0.0 for raw in raws) for raws in by_group],
         rate,
-        manifest.score.usual_sd,
+        usual_sd(manifest),
     )
 
 

@@ -26,7 +26,7 @@ from edgevand_runtime.drawn.blemish import blemish
 from edgevand_runtime.engines import EncoderOutput
 from edgevand_runtime.features import encode_frame, stack
 from edgevand_runtime.memory import MemoryBank
-from edgevand_runtime.methods import kind_of, open_method
+from edgevand_runtime.methods import kind_of, open_method, usual_sd
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -170,7 +170,7 @@ def judge(
         raise BadInputError(message)
     normal, defective = _scores(manifest, reference, groups, text, inside)
     found_normal, found_defective = _scores(manifest, other, groups, text, inside)
-    spread = moderated_sd(normal, manifest.score.usual_sd)
+    spread = moderated_sd(normal, usual_sd(manifest))
     moved = (found_normal - normal) / spread
     apart = np.abs(defective[None] - normal[:, None]) > MOVED_LIMIT * spread
     turned = apart & ((defective[None] > normal[:, None]) != (found_defective[None] > found_normal[:, None]))

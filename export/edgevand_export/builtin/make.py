@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import load, save
 
+from edgevand.bundle import extend_bundle
 from edgevand.files import sha256_file
 from edgevand.staging import write_atomic
 from edgevand_export.builtin import recipe
@@ -21,12 +22,13 @@ from edgevand_export.builtin.network import IMAGE_SIZE, MEAN, NAME, STD, build, 
 from edgevand_export.builtin.train import Student, spread_of, train
 from edgevand_export.bundle_writer import BundleOptions, ModelSource, write_model_bundle
 from edgevand_export.heads import Heads, write_heads
+from edgevand_export.methods.ustc_loco import export_ustc_loco
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from edgevand.bundle import Bundle
+    from edgevand.bundle import Bundle, MethodRecord
 
 __all__ = ["make"]
 
@@ -65,7 +67,13 @@ def make(work: Path, target: Path, report: Callable[[str], None]) -> Bundle:
         extra_files={"MODEL_CARD.md": model_card(figures).encode()},
         replace=True,
     )
-    return write_model_bundle(target, model, tokenize, source, options, report)
+    base = write_model_bundle(work / "bundle", model, tokenize, source, options, report)
+
+    def prepare(folder: Path) -> MethodRecord:
+        """Text for logical mistakes, so that ustc-loco needs no export."""
+        return export_ustc_loco(base, {}, (work / WEIGHTS,), folder, report)
+
+    return extend_bundle(base, target, prepare, replace=True, chosen=False)
 
 
 def _fitted(network: Any, path: Path, report: Callable[[str], None]) -> Fitted:  # noqa: ANN401

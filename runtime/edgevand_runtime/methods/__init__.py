@@ -42,6 +42,7 @@ __all__ = [
     "open_method",
     "own_tensors",
     "read_settings",
+    "usual_sd",
 ]
 
 METHODS: dict[str, MethodKind] = {
@@ -85,6 +86,11 @@ def read_settings(manifest: Manifest) -> Settings:
             f"see edgevand methods show {manifest.method}, then export or enrol again"
         )
         raise FormatError(message) from error
+
+
+def usual_sd(manifest: Manifest) -> float | None:
+    """Usual deviation of ln(raw score) among normal frames of one scene; None where none is known for the method."""
+    return manifest.score.usual_sd if kind_of(manifest).usual_spread else None
 
 
 def open_method(

@@ -301,6 +301,7 @@ APRIL_GAN = MethodKind(
     settings=AprilGanSettings,
     open=AprilGan,
     searches=True,
+    usual_spread=True,
     memory=local_memory,
     decide=decide,
 )

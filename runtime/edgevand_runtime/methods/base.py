@@ -238,6 +238,8 @@ class MethodKind:
         prepared: it needs more of a bundle than the encoder, which ``edgevand export --method`` puts there.
         worded: text by object, for a method that brings its own in the place of the bundle's: settings, and the
             method's own tensors out of the bundle.
+        usual_spread: its raw scores spread as those that the bundle's ``score.usual_sd`` was measured on: sums of
+            distances to the nearest enrolled patch. Others are calibrated by their own spread alone.
         at_first: settles settings by the first frame, before anything is encoded: the bundle as the method sees it,
             (H, W, 3) uint8 BGR, region of interest (H, W) uint8 or None; gives the settings.
         decide: settles automatic settings when all frames are encoded; gives the settings, and a sentence for each
@@ -257,6 +259,7 @@ class MethodKind:
     poses: bool = True
     needs_frames: bool = False
     prepared: bool = False
+    usual_spread: bool = False
     worded: Callable[[Any, Mapping[str, NDArray[Any]]], dict[str, Worded]] | None = None
     at_first: Callable[[Bundle, NDArray[np.uint8], NDArray[np.uint8] | None], Settings] | None = None
     decide: Callable[[Enrolled], tuple[Settings, tuple[str, ...]]] | None = None

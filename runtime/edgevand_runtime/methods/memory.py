@@ -151,5 +151,6 @@ MEMORY = MethodKind(
     settings=MemorySettings,
     open=Memory,
     searches=True,
+    usual_spread=True,
     needs_frames=True,
 )

@@ -184,6 +184,7 @@ USTC_LOCO = MethodKind(
     settings=UstcLocoSettings,
     open=UstcLoco,
     searches=True,
+    usual_spread=True,
     memory=local_memory,
     poses=False,
     prepared=True,
