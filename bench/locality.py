@@ -5,7 +5,7 @@
     python bench/locality.py --only levers --data ../shared/data
 
 **rule**: eight frames of each set are enrolled with the built-in bundle's stages, without augmented copies; ``near``
-and ``rise`` are what the choice rests on (edgevand_runtime/alignment.py), for R = 1. Beside them what no camera knows:
+and ``rise`` are what the choice rests on (methods/levers/alignment.py), for R = 1. Beside them what no camera knows:
 image AUROC and the lead of anomalous frames, (median of ln(score) - mean of normal ones) / their deviation, with every
 patch compared (off) and with those within one cell. Drawn sets: parts before a camera that stands still (jitter of a
 hundredth of the picture, as of a clamped part), shifted a little, shifted by a seventh of the picture, turned by any
@@ -38,7 +38,6 @@ import numpy as np
 
 from edgevand.bundle import Bundle
 from edgevand.home import builtin_bundle
-from edgevand_runtime.alignment import alignment, choose_radius
 from edgevand_runtime.datasets.making.camera import LOGICAL, Camera
 from edgevand_runtime.detector import Detector
 from edgevand_runtime.engines import open_engine
@@ -47,6 +46,7 @@ from edgevand_runtime.locality import LocalBank
 from edgevand_runtime.maps import top_mean, upsample
 from edgevand_runtime.memory import MemoryBank
 from edgevand_runtime.methods.choosing import seen_as
+from edgevand_runtime.methods.levers.alignment import alignment, choose_radius
 from edgevand_runtime.metrics import auroc
 from edgevand_runtime.preprocess import load_image, to_tensor
 from edgevand_runtime.sources import open_source

@@ -23,15 +23,15 @@ from edgevand_export.segmenters.sam import SAM_KEY, SamDecoder, SamEncoder, load
 from edgevand_export.segmenters.side_graph import write_side_graph
 from edgevand_export.segmenters.weights import read_weights
 from edgevand_export.text import BATCH, pool
-from edgevand_runtime.foreground.everything import sam_input
-from edgevand_runtime.foreground.graphs import (
+from edgevand_runtime.methods.foreground.everything import sam_input
+from edgevand_runtime.methods.foreground.graphs import (
     FOREGROUND_FILE,
     FOREGROUND_SCHEMA,
     DisRecord,
     ForegroundRecord,
     SamRecord,
 )
-from edgevand_runtime.foreground.saliency import dis_input
+from edgevand_runtime.methods.foreground.saliency import dis_input
 from edgevand_runtime.methods.vvv import MAP, VVV, VvvSettings
 
 if TYPE_CHECKING:

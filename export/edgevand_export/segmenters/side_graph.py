@@ -10,7 +10,7 @@ from edgevand.errors import GateError
 from edgevand_export.graph import translate
 from edgevand_export.parity import compare_outputs
 from edgevand_export.storage import save_graph
-from edgevand_runtime.foreground.graphs import SideGraphRecord
+from edgevand_runtime.methods.foreground.graphs import SideGraphRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,7 +12,7 @@ Upsampling comes before the sigmoid, as in the reference. A bundle may sum fewer
 or take the mean of the top 1 % in place of the maximum (``manifest.score.image``).
 
 Options are levers of methods.md (h), each off unless asked for (docs/methods/april-gan.md). What is automatic is
-settled by april_gan_choices.py.
+settled by levers/choices.py.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from edgevand.errors import UsageError
-from edgevand_runtime.averaging import averaged
-from edgevand_runtime.fusion import Scale, fused
 from edgevand_runtime.locality import LocalBank
 from edgevand_runtime.maps import sigmoid, top_mean, upsample
 from edgevand_runtime.methods.base import Enrolled, Features, Method, MethodKind, Opening, RawScore, Settings
 from edgevand_runtime.methods.grids import gaussian
+from edgevand_runtime.methods.levers.averaging import averaged
+from edgevand_runtime.methods.levers.fusion import Scale, fused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -276,8 +276,8 @@ def local_memory(manifest: Manifest, tokens: Sequence[Tokens], limit: float | No
 
 
 def decide(enrolled: Enrolled) -> tuple[Settings, tuple[str, ...]]:
-    """Settle what is automatic (april_gan_choices.py)."""
-    from edgevand_runtime.methods.april_gan_choices import choose
+    """Settle what is automatic (levers/choices.py)."""
+    from edgevand_runtime.methods.levers.choices import choose
 
     return choose(enrolled, _settings(enrolled.manifest))
 

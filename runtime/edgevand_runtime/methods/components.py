@@ -1,9 +1,9 @@
 """Components: whether the right things are there, in the right number and place; for logical anomalies, untrained.
 
-Patch tokens of the enrolled frames are clustered into visual words (visual_words.py). A frame is described by how much
-of each word it holds and where, and scored by its distance to the enrolled ones in those terms (layout_of_words.py).
+Patch tokens of the enrolled frames are clustered into visual words (words/clustering.py). A frame is described by how
+much of each word it holds and where, and scored by its distance to the enrolled ones in those terms (words/layout.py).
 One clustering alone is a matter of luck, so several with different numbers of words are asked and their distances
-averaged. The word that deviates most gives the reason and is boxed (word_reasons.py).
+averaged. The word that deviates most gives the reason and is boxed (words/reasons.py).
 
 Relatives: CSAD (patch histograms of trained segments), UniVAD (graphs of grouped components), LogSAD (matching of
 compositions); see docs/methods/components.md.
@@ -18,13 +18,13 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from edgevand.errors import UsageError
-from edgevand_runtime.layout_of_words import Deviation, Layout
 from edgevand_runtime.maps import upsample
 from edgevand_runtime.methods.base import Mark, Method, MethodKind, Opening, RawScore, Settings
 from edgevand_runtime.methods.grids import cells_inside
 from edgevand_runtime.methods.patch_maps import LEAST_SCORE
-from edgevand_runtime.visual_words import k_means, nearest_word, some_rows
-from edgevand_runtime.word_reasons import reason_of
+from edgevand_runtime.methods.words.clustering import k_means, nearest_word, some_rows
+from edgevand_runtime.methods.words.layout import Deviation, Layout
+from edgevand_runtime.methods.words.reasons import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from edgevand_runtime.methods.base import Method, MethodKind, Opening, RawScore
 from edgevand_runtime.methods.patch_maps import PatchMaps, PatchSettings
-from edgevand_runtime.principal import Subspace, moments_of
+from edgevand_runtime.methods.principal import Subspace, moments_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

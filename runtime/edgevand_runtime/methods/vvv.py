@@ -21,7 +21,8 @@ import numpy as np
 from pydantic import Field
 
 from edgevand.errors import BadInputError, UsageError
-from edgevand_runtime.foreground import (
+from edgevand_runtime.methods.base import Features, Method, MethodKind, Opening, RawScore, Settings
+from edgevand_runtime.methods.foreground import (
     EverythingRule,
     ForegroundRule,
     Tile,
@@ -30,7 +31,6 @@ from edgevand_runtime.foreground import (
     tiles_of,
     whole_picture,
 )
-from edgevand_runtime.methods.base import Features, Method, MethodKind, Opening, RawScore, Settings
 from edgevand_runtime.methods.own_text import Names, text_by_object
 
 if TYPE_CHECKING:

@@ -21,10 +21,10 @@ from edgevand.errors import BadInputError, FormatError, UsageError
 from edgevand.prompts import compile_prompts, load_pack
 from edgevand_export.methods import vvv as exporter
 from edgevand_export.methods.preparing import prepare_bundle
-from edgevand_runtime import foreground
-from edgevand_runtime.foreground import ForegroundRule, graphs, segmented
-from edgevand_runtime.foreground.everything import EverythingRule
-from edgevand_runtime.foreground.graphs import FOREGROUND_FILE, FOREGROUND_SCHEMA
+from edgevand_runtime.methods import foreground
+from edgevand_runtime.methods.foreground import ForegroundRule, graphs, segmented
+from edgevand_runtime.methods.foreground.everything import EverythingRule
+from edgevand_runtime.methods.foreground.graphs import FOREGROUND_FILE, FOREGROUND_SCHEMA
 from tests.export.segmenters.tiny_models import clipseg_model, sam_model, save_model
 from tests.tiny import write_parts, write_tiny_bundle
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from edgevand_runtime.averaging import averaged
-from edgevand_runtime.fusion import fused, scale_of
+from edgevand_runtime.methods.levers.averaging import averaged
+from edgevand_runtime.methods.levers.fusion import fused, scale_of
 
 
 @pytest.mark.parametrize("side", [1, 3, 5])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from edgevand_runtime.alignment import alignment, chance, choose_radius, spread_frames
+from edgevand_runtime.methods.levers.alignment import alignment, chance, choose_radius, spread_frames
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

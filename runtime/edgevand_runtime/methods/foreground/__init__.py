@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from edgevand_runtime.foreground.components import Component, components, overlapping
-from edgevand_runtime.foreground.everything import EverythingRule, everything, sam_input
-from edgevand_runtime.foreground.graphs import SideGraph, read_record
-from edgevand_runtime.foreground.saliency import dis_input, salient
-from edgevand_runtime.foreground.tiles import Tile, TileRule, cut, whole_picture
+from edgevand_runtime.methods.foreground.components import Component, components, overlapping
+from edgevand_runtime.methods.foreground.everything import EverythingRule, everything, sam_input
+from edgevand_runtime.methods.foreground.graphs import SideGraph, read_record
+from edgevand_runtime.methods.foreground.saliency import dis_input, salient
+from edgevand_runtime.methods.foreground.tiles import Tile, TileRule, cut, whole_picture
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgevand_runtime.foreground.components import Component
-from edgevand_runtime.foreground.tiles import Tile, TileRule, cut, whole_picture
+from edgevand_runtime.methods.foreground.components import Component
+from edgevand_runtime.methods.foreground.tiles import Tile, TileRule, cut, whole_picture
 
 RULE = TileRule()
 

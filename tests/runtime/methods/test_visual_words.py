@@ -7,10 +7,10 @@ import pytest
 from sklearn.cluster import KMeans
 from sklearn.covariance import ledoit_wolf as sklearn_ledoit_wolf
 
-from edgevand_runtime import visual_words
-from edgevand_runtime.layout_of_words import Layout, describe, ledoit_wolf
-from edgevand_runtime.visual_words import inertia, k_means, nearest_word, some_rows
-from edgevand_runtime.word_reasons import place_name, reason_of
+from edgevand_runtime.methods.words import clustering
+from edgevand_runtime.methods.words.clustering import inertia, k_means, nearest_word, some_rows
+from edgevand_runtime.methods.words.layout import Layout, describe, ledoit_wolf
+from edgevand_runtime.methods.words.reasons import place_name, reason_of
 
 RNG = np.random.default_rng(5)
 
@@ -51,7 +51,7 @@ def test_the_nearest_word_is_the_one_at_the_least_distance() -> None:
 
 
 def test_of_many_patches_an_even_choice_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(visual_words, "MOST_ROWS", 40)
+    monkeypatch.setattr(clustering, "MOST_ROWS", 40)
     frames = [np.full((36, 2), number, np.float32) for number in range(10)]
     for number, frame in enumerate(frames):
         frame[:, 1] = np.arange(36)

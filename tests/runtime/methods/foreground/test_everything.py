@@ -11,14 +11,14 @@ from PIL import Image
 from torch.nn import functional
 from torchvision.ops import nms
 
-from edgevand_runtime.foreground.everything import (
+from edgevand_runtime.methods.foreground.everything import (
     EverythingRule,
     everything,
     point_grid,
     sam_input,
     scaled_size,
 )
-from edgevand_runtime.foreground.saliency import dis_input, salient
+from edgevand_runtime.methods.foreground.saliency import dis_input, salient
 
 SIDE, LOW = 64, 16
 SIZE = (50, 30)

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from edgevand_runtime.alignment import LEAST_FRAMES, bare_search, choose_radius, spread_frames
 from edgevand_runtime.engines import EncoderOutput
-from edgevand_runtime.fusion import scale_of
 from edgevand_runtime.methods.april_gan import check_stages
+from edgevand_runtime.methods.levers.alignment import LEAST_FRAMES, bare_search, choose_radius, spread_frames
+from edgevand_runtime.methods.levers.fusion import scale_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from edgevand_runtime.fusion import Scale
     from edgevand_runtime.methods.april_gan import AprilGan, AprilGanSettings
     from edgevand_runtime.methods.base import Enrolled
+    from edgevand_runtime.methods.levers.fusion import Scale
 
 __all__ = ["choose"]
 

@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from edgevand.errors import UsageError
 from edgevand_runtime.engines import EncoderOutput, Seen
-from edgevand_runtime.foreground import Tile, whole_picture
 from edgevand_runtime.methods import vvv
 from edgevand_runtime.methods.base import Enrolled, Opening
+from edgevand_runtime.methods.foreground import Tile, whole_picture
 from edgevand_runtime.methods.vvv import Vvv, VvvSettings, combine_tiles, component_score, settle, told
 
 DIM, CANVAS = 12, 32

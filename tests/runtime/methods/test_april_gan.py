@@ -396,8 +396,8 @@ def test_fusion_of_a_single_term_is_the_sum_and_says_so(plain: Bundle, tmp_path:
 
 
 def test_automatic_stages_leave_out_the_one_whose_scores_jump(plain: Bundle, tmp_path: Path) -> None:
-    from edgevand_runtime.methods.april_gan_choices import choose
     from edgevand_runtime.methods.base import Enrolled
+    from edgevand_runtime.methods.levers.choices import choose
 
     view = seen_as(plain, settings={"stages": "auto"})
     random = np.random.default_rng(4)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from edgevand_runtime.foreground.components import components, overlapping
+from edgevand_runtime.methods.foreground.components import components, overlapping
 
 
 def blobs(seed: int, count: int, size: tuple[int, int] = (60, 80)) -> list[Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgevand_runtime.foreground.components import Component
+    from edgevand_runtime.methods.foreground.components import Component
 
 __all__ = ["Tile", "TileRule", "cut", "whole_picture"]
 

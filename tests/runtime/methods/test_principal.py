@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from edgevand_runtime.principal import Moments, Subspace, moments_of
+from edgevand_runtime.methods.principal import Moments, Subspace, moments_of
 
 RNG = np.random.default_rng(7)
 MIXING = RNG.standard_normal((12, 12)) * np.geomspace(1, 0.01, 12)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import cv2
 import numpy as np
 
-from edgevand_runtime.layout_of_words import AREA, PIECES
+from edgevand_runtime.methods.words.layout import AREA, PIECES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgevand_runtime.layout_of_words import Deviation, Layout
+    from edgevand_runtime.methods.words.layout import Deviation, Layout
 
 __all__ = ["Reason", "place_name", "reason_of"]
 
