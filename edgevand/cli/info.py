@@ -178,6 +178,7 @@ def _bank_rows(document: dict[str, Any]) -> dict[str, str]:
     limit = calibration["image"]
     return {
         "source": record["source"],
+        "method": "\n".join([record["method"], *(f"{key}={value}" for key, value in record["settings"].items())]),
         "frames": f"{len(record['frames'])} of {record['frame_size'][0]}x{record['frame_size'][1]}, "
         f"{calibration['n']} independent",
         "augmented by": ", ".join(record["augment"]) or "nothing",
