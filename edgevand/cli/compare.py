@@ -100,7 +100,7 @@ def _table(document: dict[str, Any]) -> list[str]:
     counts = document["frames"]
     kind = "with drawn defects" if document["drawn"] else "anomalous"
     width = max(len(one["label"]) for one in document["methods"])
-    head = f"{'method':<{width}}  AUROC  ±      separation  found  false alarms  a frame    bank      bundle"
+    head = f"{'method':<{width}}  AUROC  ±      separation  found  false alarms  a frame    memory    bank      bundle"
     lines = [
         f"{counts['enrolled']} frames enrolled; judged {counts['normal']} good ones and {counts['anomalous']} {kind}",
         head,
@@ -110,7 +110,8 @@ def _table(document: dict[str, Any]) -> list[str]:
         lines.append(
             f"{one['label']:<{width}}  {one['auroc']:.3f}  {2 * one['auroc_error']:.3f}  {separation:>10}  "
             f"{_share(one['found']):>5}  {_share(one['false_alarms']):>12}  {one['milliseconds']:>6.1f} ms  "
-            f"{one['bank_bytes'] / 2**20:>5.1f} MB  {one['bundle_bytes'] / 2**20:>6.1f} MB"
+            f"{one['memory_bytes'] / 2**20:>5.0f} MB  {one['bank_bytes'] / 2**20:>5.1f} MB  "
+            f"{one['bundle_bytes'] / 2**20:>6.1f} MB"
         )
     lines += _left_out(document["left_out"])
     recommended = document["recommended"]

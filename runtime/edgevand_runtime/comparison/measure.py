@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 
+from edgevand_runtime.benchmark.meters import peak_memory, reset_peak_memory
 from edgevand_runtime.detector import Detector
 from edgevand_runtime.engines import open_engine
 from edgevand_runtime.enroll import EnrolOptions, enroll
@@ -61,6 +62,7 @@ class Measured:
         found: share of anomalous frames above it.
         milliseconds: median time of a frame by itself.
         enrolment_seconds: from the first frame to the bank.
+        memory_bytes: most resident memory of the whole process while the method was opened, enrolled and scored.
         bank_bytes: what the bank keeps of the frames.
         bundle_bytes: of the whole bundle.
         engine: that ran it.
@@ -77,6 +79,7 @@ class Measured:
     found: float | None
     milliseconds: float
     enrolment_seconds: float
+    memory_bytes: int
     bank_bytes: int
     bundle_bytes: int
     engine: str
@@ -111,6 +114,7 @@ def measure(
         EdgevandError: the method cannot be enrolled with these frames, or its graph cannot be run here.
     """
     view = candidate.view
+    reset_peak_memory()
     with tempfile.TemporaryDirectory(prefix="edgevand-compare-") as folder:
         _write(frames.enrolled, Path(folder) / "frames")
         with closing(open_engine(view, backend=runner.backend, device=runner.device, threads=runner.threads)) as engine:
@@ -130,6 +134,7 @@ def measure(
                 if place in shown:
                     pictures[place] = draw_overlay(frame.image, result, uncalibrated_scale=scale)
                 results.append(replace(result, raw_map=None))
+        memory = peak_memory()
         kept = sum(file.size for name, file in bank.record.files.items() if name.endswith(".safetensors"))
     normal, anomalous = tuple(results[: len(frames.normal)]), tuple(results[len(frames.normal) :])
     labels = [False] * len(normal) + [True] * len(anomalous)
@@ -142,6 +147,7 @@ def measure(
         found=_share(anomalous),
         milliseconds=1000 * statistics.median(seconds),
         enrolment_seconds=enrolment,
+        memory_bytes=memory,
         bank_bytes=kept,
         bundle_bytes=sum(file.size for file in view.whole.files.values()),
         engine=engine.name,

@@ -155,6 +155,7 @@ def _document(
                 "false_alarms": one.false_alarms,
                 "milliseconds": one.milliseconds,
                 "enrolment_seconds": one.enrolment_seconds,
+                "memory_bytes": one.memory_bytes,
                 "bank_bytes": one.bank_bytes,
                 "bundle_bytes": one.bundle_bytes,
             }

@@ -118,6 +118,7 @@ def test_a_method_is_measured_as_enrolling_and_scoring_by_hand_would(
     usual = np.log(bank.record.calibration.scores)
     expected = (math.log(np.median(scores[4:])) - usual.mean()) / max(usual.std(ddof=1), 0.05)
     assert found.separation == pytest.approx(expected)
+    assert 20e6 < found.memory_bytes < 4e9  # a Python process with ONNX Runtime
     assert found.bank_bytes == (bank.path / "features.safetensors").stat().st_size
     assert found.bundle_bytes == sum(
         path.stat().st_size for path in bundle.path.rglob("*") if path.name != "manifest.json"
