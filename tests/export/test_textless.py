@@ -86,12 +86,13 @@ def test_the_graph_gives_what_timms_network_gives(bundle: Bundle, state: Path) -
 
 def test_frames_are_enrolled_and_scored_without_text(bundle: Bundle, tmp_path: Path) -> None:
     engine = open_engine(bundle, backend="onnxruntime", device="cpu")
-    source = open_source("test://conveyor")
-    bank = enroll(source, bundle, engine, tmp_path / "bank", EnrolOptions(shots=3, interval=0)).bank
+    with open_source("test://conveyor") as source:
+        bank = enroll(source, bundle, engine, tmp_path / "bank", EnrolOptions(shots=3, interval=0)).bank
+        frame = next(iter(source))
     assert bank.record.method == "memory"
     assert bank.record.object is None
     detector = Detector(bundle, engine, bank)
-    (result,) = detector.detect([next(iter(source))])
+    (result,) = detector.detect([frame])
     assert result.method == "memory"
     assert result.text_score is None
     assert result.raw_score > 0
