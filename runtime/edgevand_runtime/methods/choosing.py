@@ -83,11 +83,14 @@ def parse_settings(kind: MethodKind, pairs: Sequence[str], usual: Mapping[str, A
     try:
         return kind.settings.model_validate(given).model_dump(mode="json")
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
+        faults = error.errors(include_url=False, include_context=False)
+        first = faults[0]
         place = str(first["loc"][0]) if first["loc"] else "the options"
+        # Of an option that takes several kinds of value each kind has a fault of its own.
+        wanted = " or ".join(dict.fromkeys(each["msg"] for each in faults if each["loc"][:1] == first["loc"][:1]))
         raise UsageError(
             f"expected --set {place} of {kind.name} as {kind.name}'s options say, found {first['input']!r} "
-            f"({first['msg']}); see edgevand methods show {kind.name}"
+            f"({wanted}); see edgevand methods show {kind.name}"
         ) from error
 
 
